@@ -1,0 +1,3 @@
+//! From a trigger to sealed evidence.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The process that must not fail: captures packets and writes the ring. It parses no packet.
+
+pub mod protocol;

@@ -1,0 +1,210 @@
+//! What can ask for a freeze, and how it is handed on.
+//!
+//! A source (probe, syslog listener, log tail, webhook, person) makes a [`Trigger`] and submits it
+//! through an [`Intake`]. The submission is answered when the trigger is durable: only then may a
+//! source acknowledge it to its sender or read on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::time::Timestamp;
+
+/// The longest trigger text kept, in bytes; the rest is cut.
+pub const TEXT_BYTES_MAX: usize = 4096;
+/// The longest subject kept, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 256;
+
+/// Where a trigger came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A person: command line, API or the button.
+    Manual,
+    /// An ICMP echo probe lost too many replies.
+    Probe,
+    /// A syslog message matched a rule.
+    Syslog,
+    /// A line of a log file matched a rule.
+    Logfile,
+    /// A journal entry matched a rule.
+    Journal,
+    /// A monitoring system called a hook.
+    Webhook,
+    /// An SNMP trap.
+    Trap,
+    /// A symptom seen in the packets themselves.
+    Symptom,
+    /// A rehearsal.
+    Drill,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manual => "manual",
+            Self::Probe => "probe",
+            Self::Syslog => "syslog",
+            Self::Logfile => "logfile",
+            Self::Journal => "journal",
+            Self::Webhook => "webhook",
+            Self::Trap => "trap",
+            Self::Symptom => "symptom",
+            Self::Drill => "drill",
+        })
+    }
+}
+
+/// How much weight a trigger has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    /// A weak early sign, frozen quietly.
+    Precursor,
+    /// A fault.
+    #[default]
+    Incident,
+}
+
+/// Something that asks for a freeze. All text in it is foreign: inert data, never a path, a
+/// command or HTML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Where it came from.
+    pub kind: Kind,
+    /// The configured name of the source: probe, hook, listener, file; for a person the account.
+    pub source: String,
+    /// When it happened, by the event's own clock (startsAt, syslog timestamp, probe send time).
+    pub at: Timestamp,
+    /// When it reached us.
+    pub received: Timestamp,
+    /// What it is about. Triggers of one subject join one incident.
+    pub subject: String,
+    /// The message, alert summary or reason, at most [`TEXT_BYTES_MAX`] bytes.
+    pub text: String,
+    /// Its weight.
+    #[serde(default)]
+    pub grade: Grade,
+    /// The rule that matched, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Named captures and labels: `host`, `peer`, `instance`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+    /// A pcap-filter(7) expression offered to the analyst; never applied to the freeze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggested_filter: Option<String>,
+    /// The sender's own identity of the event (Alertmanager groupKey and startsAt): a repeat joins
+    /// the incident it opened, however late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup_key: Option<String>,
+    /// Overrides `window.before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Duration>,
+    /// Overrides `window.after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Duration>,
+}
+
+impl Trigger {
+    /// A trigger with the required fields; the rest at their defaults. Text and subject are cut
+    /// to their limits at a character boundary.
+    pub fn new(
+        kind: Kind,
+        source: &str,
+        subject: &str,
+        text: &str,
+        at: Timestamp,
+        received: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            source: source.to_owned(),
+            at,
+            received,
+            subject: cut(subject, SUBJECT_BYTES_MAX).to_owned(),
+            text: cut(text, TEXT_BYTES_MAX).to_owned(),
+            grade: Grade::Incident,
+            rule: None,
+            fields: BTreeMap::new(),
+            suggested_filter: None,
+            dedup_key: None,
+            before: None,
+            after: None,
+        }
+    }
+}
+
+/// The longest prefix of `text` of at most `limit` bytes that ends at a character.
+pub fn cut(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
+}
+
+/// The answer to a submission: the trigger is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The incident it opened or joined.
+    pub incident: String,
+    /// Whether the incident was there before.
+    pub joined: bool,
+}
+
+/// Why a trigger was not taken. The sender should try again later.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The journal could not be written; the text says why.
+    #[error("the trigger journal cannot be written: {0}")]
+    Journal(String),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// One trigger on its way to the journal, with the place its answer goes.
+#[derive(Debug)]
+pub struct Submission {
+    /// The trigger.
+    pub trigger: Trigger,
+    /// Answered once the trigger is durable.
+    pub answer: oneshot::Sender<Result<Accepted, Refused>>,
+}
+
+/// The door through which sources hand in triggers. Bounded: a full queue makes the source wait,
+/// which for TCP senders is back-pressure.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    queue: mpsc::Sender<Submission>,
+}
+
+impl Intake {
+    /// An intake of `capacity` waiting submissions and the end that journals them.
+    pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Submission>) {
+        let (queue, submissions) = mpsc::channel(capacity);
+        (Self { queue }, submissions)
+    }
+
+    /// Hands in a trigger and waits until it is durable.
+    pub async fn submit(&self, trigger: Trigger) -> Result<Accepted, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission { trigger, answer };
+        self.queue
+            .send(submission)
+            .await
+            .map_err(|_| Refused::Stopping)?;
+        answered.await.map_err(|_| Refused::Stopping)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        assert_eq!(cut("aあ", 2), "a");
+        assert_eq!(cut("abc", 10), "abc");
+    }
+}
