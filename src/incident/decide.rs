@@ -173,7 +173,9 @@ impl Ledger {
             self.keys.remove(&key);
         }
         match undo.before {
-            Some(life) => {
+            Some(mut life) => {
+                // It may have been closed meanwhile, which stays so.
+                life.open &= self.lives.get(&undo.id).is_some_and(|now| now.open);
                 self.lives.insert(undo.id, life);
             }
             None => self.forget(&undo.id),

@@ -87,28 +87,24 @@ pub(super) struct Journal {
     writer: Option<JoinHandle<()>>,
 }
 
-/// What was found at start.
-#[derive(Debug, Default)]
-pub(super) struct Replayed {
-    /// Every whole entry, oldest first.
-    pub(super) entries: Vec<Entry>,
-    /// Lines that are not whole, and where: torn by a crash (never acknowledged) or damaged.
-    pub(super) damaged: Vec<String>,
-}
-
 impl Journal {
-    /// Opens the journal in `dir` (made if need be) and reads what earlier runs left.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Replayed), IoError> {
+    /// Opens the journal in `dir` (made if need be) and hands every whole entry of earlier runs
+    /// to `visit`, oldest first. Also returns which lines are not whole: torn by a crash (never
+    /// acknowledged) or damaged.
+    pub(super) fn open(
+        dir: &Path,
+        mut visit: impl FnMut(Entry),
+    ) -> Result<(Self, Vec<String>), IoError> {
         if !dir.is_dir() {
             fs::create_dir_all(dir).at("create", dir)?;
             durable::sync_parent(dir)?;
         }
-        let mut replayed = Replayed::default();
+        let mut damaged = Vec::new();
         let mut pages = Vec::new();
         let mut next = 1;
         for (number, path) in files(dir)? {
             next = number + 1;
-            let incidents = read(&path, &mut replayed)?;
+            let incidents = read(&path, &mut visit, &mut damaged)?;
             pages.push(Page { path, incidents });
         }
         let closed = Arc::new(Mutex::new(pages));
@@ -128,7 +124,7 @@ impl Journal {
             closed,
             writer: Some(writer),
         };
-        Ok((journal, replayed))
+        Ok((journal, damaged))
     }
 
     /// Appends entries; they are on the medium when this returns `Ok`, and none of them is when
@@ -151,23 +147,22 @@ impl Journal {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Removes the closed files whose incidents are all settled.
+    /// Removes the oldest closed files, as far as all their incidents are settled. In order, so
+    /// that a release never goes before the trigger it takes back.
     pub(super) fn retire(&self, settled: impl Fn(&IncidentId) -> bool) -> Result<(), IoError> {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut result = Ok(());
-        closed.retain(|page| {
+        while let Some(page) = closed.first() {
             if !page.incidents.iter().all(&settled) {
-                return true;
+                break;
             }
             match fs::remove_file(&page.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    result = Err(IoError::new("remove", &page.path, error));
-                    true
+                    return Err(IoError::new("remove", &page.path, error));
                 }
-                _ => false,
+                _ => drop(closed.remove(0)),
             }
-        });
-        result
+        }
+        Ok(())
     }
 }
 
@@ -317,15 +312,19 @@ fn files(dir: &Path) -> Result<Vec<(u64, PathBuf)>, IoError> {
     Ok(found)
 }
 
-fn read(path: &Path, replayed: &mut Replayed) -> Result<HashSet<IncidentId>, IoError> {
+fn read(
+    path: &Path,
+    visit: &mut impl FnMut(Entry),
+    damaged: &mut Vec<String>,
+) -> Result<HashSet<IncidentId>, IoError> {
     let bytes = fs::read(path).at("read", path)?;
     let mut incidents = HashSet::new();
     for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if let Some(entry) = line.strip_suffix(b"\n").and_then(parse) {
             incidents.insert(entry.incident().clone());
-            replayed.entries.push(entry);
+            visit(entry);
         } else {
-            replayed.damaged.push(format!(
+            damaged.push(format!(
                 "{} line {} is not whole",
                 path.display(),
                 index + 1
@@ -350,25 +349,31 @@ mod tests {
         }
     }
 
+    fn open(dir: &Path) -> (Journal, Vec<Entry>, Vec<String>) {
+        let mut entries = Vec::new();
+        let (journal, damaged) = Journal::open(dir, |entry| entries.push(entry)).unwrap();
+        (journal, entries, damaged)
+    }
+
     #[tokio::test]
     async fn what_was_acknowledged_is_replayed_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let (journal, ..) = open(dir.path());
         journal.append(&[entry(1), entry(2)]).await.unwrap();
         drop(journal);
-        let (journal, replayed) = Journal::open(dir.path()).unwrap();
-        assert_eq!(replayed.entries, [entry(1), entry(2)]);
+        let (journal, entries, _) = open(dir.path());
+        assert_eq!(entries, [entry(1), entry(2)]);
         journal.append(&[entry(3)]).await.unwrap();
         drop(journal);
-        let (_journal, replayed) = Journal::open(dir.path()).unwrap();
-        assert_eq!(replayed.entries, [entry(1), entry(2), entry(3)]);
-        assert!(replayed.damaged.is_empty());
+        let (_journal, entries, damaged) = open(dir.path());
+        assert_eq!(entries, [entry(1), entry(2), entry(3)]);
+        assert!(damaged.is_empty());
     }
 
     #[tokio::test]
     async fn a_tail_torn_at_any_byte_costs_only_its_own_line() {
         let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let (journal, ..) = open(dir.path());
         journal.append(&[entry(1), entry(2)]).await.unwrap();
         drop(journal);
         let path = dir.path().join("0000000001.jsonl");
@@ -376,10 +381,10 @@ mod tests {
         let first = whole.iter().position(|&b| b == b'\n').unwrap() + 1;
         for length in first..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            let mut replayed = Replayed::default();
-            read(&path, &mut replayed).unwrap();
-            assert_eq!(replayed.entries, [entry(1)], "cut at {length}");
-            assert_eq!(replayed.damaged.is_empty(), length == first);
+            let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+            read(&path, &mut |entry| entries.push(entry), &mut damaged).unwrap();
+            assert_eq!(entries, [entry(1)], "cut at {length}");
+            assert_eq!(damaged.is_empty(), length == first);
         }
     }
 
@@ -387,23 +392,23 @@ mod tests {
     async fn a_journal_that_cannot_be_written_refuses_and_recovers() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("journal");
-        let (journal, _) = Journal::open(&place).unwrap();
+        let (journal, ..) = open(&place);
         fs::remove_dir(&place).unwrap();
         let why = journal.append(&[entry(1)]).await.unwrap_err();
         assert!(why.contains("create"), "{why}");
         fs::create_dir(&place).unwrap();
         journal.append(&[entry(2)]).await.unwrap();
         drop(journal);
-        assert_eq!(Journal::open(&place).unwrap().1.entries, [entry(2)]);
+        assert_eq!(open(&place).1, [entry(2)]);
     }
 
     #[tokio::test]
     async fn a_file_goes_only_when_its_incidents_are_settled() {
         let dir = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let (journal, ..) = open(dir.path());
         journal.append(&[entry(1)]).await.unwrap();
         drop(journal);
-        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let (journal, ..) = open(dir.path());
         journal.retire(|_| false).unwrap();
         assert_eq!(files(dir.path()).unwrap().len(), 1);
         journal.retire(|_| true).unwrap();
