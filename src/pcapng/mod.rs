@@ -1,1 +1,4 @@
 //! pcapng.
+
+pub mod decode;
+pub mod stream;
