@@ -8,7 +8,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -173,29 +173,30 @@ fn check<T: DeserializeOwned>(line: &[u8], head: &Head) -> Result<(T, String), S
     Ok((item, hash.to_owned()))
 }
 
-/// Opens a chain to continue it. A torn tail (a crash while appending) is cut off; anything else
-/// that is broken stays as it is, set aside under another name for people to look at.
+/// Opens a chain to continue it. A torn tail (a crash while appending: a last line without its
+/// end) is cut off; a chain broken in any other way was altered and is left as it is.
 pub(super) fn reopen<T: DeserializeOwned>(path: &Path) -> Result<Chain<T>, IoError> {
     let chain = read::<T>(path)?;
-    if let Some(what) = &chain.broken {
-        let aside = aside(path);
-        fs::copy(path, &aside).at("copy", path)?;
-        tracing::warn!(path = %path.display(), kept = %aside.display(), what, "chain cut at a broken line");
-        let file = OpenOptions::new().write(true).open(path).at("open", path)?;
-        file.set_len(chain.head.bytes).at("truncate", path)?;
-        file.sync_all().at("fsync", path)?;
+    let Some(what) = &chain.broken else {
+        return Ok(chain);
+    };
+    let bytes = fs::read(path).at("read", path)?;
+    let whole = usize::try_from(chain.head.bytes).unwrap_or(usize::MAX);
+    if bytes.get(whole..).is_some_and(|tail| tail.contains(&b'\n')) {
+        let altered = format!("it was altered: {what}");
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, altered);
+        return Err(IoError::new("continue", path, error));
     }
+    let file = OpenOptions::new().write(true).open(path).at("open", path)?;
+    file.set_len(chain.head.bytes).at("truncate", path)?;
+    file.sync_all().at("fsync", path)?;
     Ok(chain)
-}
-
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".broken");
-    path.with_file_name(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use serde::Deserialize;
 
     use super::*;
@@ -269,5 +270,15 @@ mod tests {
         assert_eq!(chain.items.len(), 2);
         append(&path, &mut chain.head, &[item("again")]).unwrap();
         assert_eq!(read::<Item>(&path).unwrap().broken, None);
+    }
+
+    #[test]
+    fn an_altered_chain_is_neither_mended_nor_continued() {
+        let (_dir, path) = written();
+        let mut bad = fs::read(&path).unwrap();
+        bad[10] ^= 1;
+        fs::write(&path, &bad).unwrap();
+        assert!(reopen::<Item>(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), bad);
     }
 }

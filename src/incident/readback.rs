@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Advice, Mode, OFlags};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, IoError};
@@ -18,15 +19,6 @@ use crate::error::{IoContext, IoError};
 const ALIGN: usize = 4096;
 const CHUNK: usize = 1 << 20;
 
-/// How a file was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Medium {
-    /// Past the page cache.
-    Direct,
-    /// Through it, after asking the kernel to drop its pages.
-    Cached,
-}
-
 /// A file's length and SHA-256 as they lie on the medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digested {
@@ -34,37 +26,111 @@ pub(super) struct Digested {
     pub(super) size_bytes: u64,
     /// Its SHA-256 in hex.
     pub(super) sha256: String,
-    /// How it was read.
-    pub(super) medium: Medium,
+    /// Whether it was read past the page cache.
+    pub(super) direct: bool,
 }
 
-/// Reads and hashes `path`. Never follows a symbolic link.
-pub(super) fn digest(path: &Path) -> Result<Digested, IoError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut buffer = Aligned::new();
-    let direct = rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty())
-        .map(File::from)
-        .map_err(io::Error::from)
-        .and_then(|file| hash(&file, &mut buffer));
-    match direct {
-        Ok((size_bytes, sha256)) => Ok(Digested {
-            size_bytes,
-            sha256,
-            medium: Medium::Direct,
-        }),
+/// Reads a file from the medium and hashes what it hands out. Never follows a symbolic link.
+pub(super) struct Reader {
+    file: File,
+    direct: bool,
+    length: u64,
+    offset: u64,
+    buffer: Aligned,
+    held: std::ops::Range<usize>,
+    hasher: Sha256,
+}
+
+impl Reader {
+    /// Opens `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, IoError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let direct = rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty());
         // tmpfs and some others refuse O_DIRECT, at open or at the first read.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-            let file = File::from(rustix::fs::open(path, flags, Mode::empty()).at("open", path)?);
-            file.sync_all().at("fsync", path)?;
-            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).at("fadvise", path)?;
-            let (size_bytes, sha256) = hash(&file, &mut buffer).at("read", path)?;
-            Ok(Digested {
-                size_bytes,
-                sha256,
-                medium: Medium::Cached,
-            })
+        let refused = |errno| errno == Errno::INVAL;
+        match direct {
+            Ok(file) => {
+                let mut reader = Self::new(file.into(), true).at("stat", path)?;
+                match reader.fill() {
+                    Ok(()) => return Ok(reader),
+                    Err(error) if Errno::from_io_error(&error).is_some_and(refused) => {}
+                    Err(error) => return Err(IoError::new("read", path, error)),
+                }
+            }
+            Err(errno) if refused(errno) => {}
+            Err(errno) => return Err(IoError::new("open", path, errno.into())),
         }
-        Err(error) => Err(IoError::new("read", path, error)),
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).at("open", path)?);
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).at("fadvise", path)?;
+        Self::new(file, false).at("stat", path)
+    }
+
+    fn new(file: File, direct: bool) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self {
+            file,
+            direct,
+            length,
+            offset: 0,
+            buffer: Aligned::new(),
+            held: 0..0,
+            hasher: Sha256::new(),
+        })
+    }
+
+    /// Reads the rest and closes the account.
+    pub(super) fn finish(mut self) -> io::Result<Digested> {
+        while !self.held.is_empty() || self.offset < self.length {
+            self.held = 0..0;
+            self.fill()?;
+        }
+        Ok(Digested {
+            size_bytes: self.offset,
+            sha256: hex::encode(self.hasher.finalize()),
+            direct: self.direct,
+        })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        if self.offset >= self.length {
+            self.held = 0..0;
+            return Ok(());
+        }
+        let chunk = self.buffer.chunk();
+        let read = self.file.read_at(chunk, self.offset)?;
+        // Sealed files never change; one that shrank under us cannot be certified.
+        let expected = (self.length - self.offset).min(CHUNK as u64);
+        if (read as u64) < expected {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!(
+                    "{read} of {expected} bytes at {} could be read",
+                    self.offset
+                ),
+            ));
+        }
+        let read = usize::try_from(expected).unwrap_or(CHUNK);
+        self.hasher.update(chunk.get(..read).unwrap_or_default());
+        self.offset += expected;
+        self.held = 0..read;
+        Ok(())
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.held.is_empty() {
+            self.fill()?;
+        }
+        let chunk = self.buffer.chunk();
+        let held = chunk.get(self.held.clone()).unwrap_or_default();
+        let count = held.len().min(out.len());
+        let (Some(from), Some(to)) = (held.get(..count), out.get_mut(..count)) else {
+            return Ok(0);
+        };
+        to.copy_from_slice(from);
+        self.held.start += count;
+        Ok(count)
     }
 }
 
@@ -82,27 +148,6 @@ pub(super) fn digest_cached(path: &Path) -> Result<(u64, String), IoError> {
         };
         hasher.update(bytes);
         size += bytes.len() as u64;
-    }
-}
-
-fn hash(file: &File, buffer: &mut Aligned) -> io::Result<(u64, String)> {
-    let mut hasher = Sha256::new();
-    let mut offset = 0;
-    loop {
-        let chunk = buffer.chunk();
-        let read = file.read_at(chunk, offset)?;
-        hasher.update(chunk.get(..read).unwrap_or_default());
-        offset += read as u64;
-        // A short read is the end: only there is the rest of a direct read not a whole block.
-        if read < CHUNK {
-            let length = file.metadata()?.len();
-            if offset != length {
-                return Err(io::Error::other(format!(
-                    "{offset} of {length} bytes could be read"
-                )));
-            }
-            return Ok((offset, hex::encode(hasher.finalize())));
-        }
     }
 }
 
@@ -138,7 +183,11 @@ mod tests {
             let path = dir.path().join("file");
             let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
             std::fs::write(&path, &content).unwrap();
-            let digested = digest(&path).unwrap();
+            let mut reader = Reader::open(&path).unwrap();
+            let mut head = vec![0; length / 3];
+            reader.read_exact(&mut head).unwrap();
+            assert_eq!(head, content[..length / 3]);
+            let digested = reader.finish().unwrap();
             let expected = hex::encode(Sha256::digest(&content));
             assert_eq!(digested.sha256, expected, "{length}");
             assert_eq!(digested.size_bytes, length as u64);
@@ -151,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, b"abc").unwrap();
-        let digested = digest(&path).unwrap();
+        let digested = Reader::open(&path).unwrap().finish().unwrap();
         assert_eq!(digested.sha256, hex::encode(Sha256::digest(b"abc")));
     }
 
@@ -160,6 +209,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
-        assert!(digest(&link).is_err());
+        assert!(Reader::open(&link).is_err());
     }
 }

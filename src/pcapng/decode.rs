@@ -308,9 +308,10 @@ impl Decoder {
     /// Type, byte order and length of the block that `bytes` begins with.
     fn frame(&self, bytes: &[u8]) -> Result<Option<(u32, Order, usize)>, DecodeError> {
         let little = Order::default();
-        let (Some(raw_kind), Some(raw_length)) =
-            (little.u32(bytes), bytes.get(4..).and_then(|b| little.u32(b)))
-        else {
+        let (Some(raw_kind), Some(raw_length)) = (
+            little.u32(bytes),
+            bytes.get(4..).and_then(|b| little.u32(b)),
+        ) else {
             // Enough to tell a foreign file that is shorter than one header.
             return match (self.order, bytes.first()) {
                 (None, Some(first)) if *first != 0x0A => Err(self.error(Reason::NotPcapng)),
@@ -482,7 +483,11 @@ impl Decoder {
     fn section<'a>(&mut self, body: &[u8], order: Order) -> Result<Block<'a>, DecodeError> {
         let header = || {
             let (fixed, rest) = body.split_at_checked(16)?;
-            Some((order.u16(fixed.get(4..)?)?, order.u16(fixed.get(6..)?)?, rest))
+            Some((
+                order.u16(fixed.get(4..)?)?,
+                order.u16(fixed.get(6..)?)?,
+                rest,
+            ))
         };
         let (major, minor, rest) = header().ok_or_else(|| self.short(SECTION_HEADER, "header"))?;
         if major != 1 {
