@@ -4,6 +4,9 @@
 //! from a file. Foreign bytes end in a [`DecodeError`] that says where and why, never in a panic,
 //! and never make it hold more than one block.
 
+use super::isb::{self, Sample};
+use super::{BLOCK_EPB, BLOCK_IDB, BLOCK_ISB, BLOCK_SHB, OPT_COMMENT, OPT_CUSTOM_BINARY, OPT_END};
+use crate::counters::Counters;
 use crate::time::Timestamp;
 
 /// The longest block that is read; a length beyond it is taken for damage.
@@ -13,10 +16,6 @@ pub const INTERFACES_MAX: usize = 1024;
 /// The longest text option that is kept; the rest is cut.
 const TEXT_BYTES_MAX: usize = 16 << 10;
 
-const SECTION_HEADER: u32 = 0x0A0D_0D0A;
-const INTERFACE_DESCRIPTION: u32 = 1;
-const INTERFACE_STATISTICS: u32 = 5;
-const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
 /// Type, length and the length again at the end.
 const FRAME_BYTES: usize = 12;
@@ -136,6 +135,27 @@ pub struct Statistics<'a> {
     pub options: Options<'a>,
 }
 
+impl Statistics<'_> {
+    /// The block as the recorder wrote it, or `None` when it is another program's.
+    pub fn sample(&self) -> Option<Sample> {
+        let ours = |value: &[u8]| isb::decode_custom(value).is_some();
+        let custom = isb::decode_custom(self.options.value(OPT_CUSTOM_BINARY, ours)?)?;
+        Some(Sample {
+            at: self.at,
+            start: self.start?,
+            counters: Counters {
+                received: self.filter_accepted?,
+                written: custom.written,
+                written_bytes: custom.written_bytes,
+                dropped_kernel: self.os_dropped?,
+                dropped_ring: custom.dropped_ring,
+                dropped_iface: self.if_dropped?,
+            },
+            last: custom.last,
+        })
+    }
+}
+
 /// Reads numbers in the byte order of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Order {
@@ -207,7 +227,7 @@ impl<'a> Options<'a> {
 
     /// Nothing follows but an end-of-options mark, or nothing at all.
     fn ended(&self) -> bool {
-        self.bytes.is_empty() || self.order.u16(self.bytes) == Some(0)
+        self.bytes.is_empty() || self.order.u16(self.bytes) == Some(OPT_END)
     }
 }
 
@@ -319,7 +339,7 @@ impl Decoder {
             };
         };
         // The section header's type reads the same in both orders.
-        let order = if raw_kind == SECTION_HEADER {
+        let order = if raw_kind == BLOCK_SHB {
             let Some(magic) = bytes.get(8..).and_then(|b| little.u32(b)) else {
                 return Ok(None);
             };
@@ -360,10 +380,10 @@ impl Decoder {
             return Err(self.error(Reason::Trailer(first, last)));
         }
         let block = match kind {
-            ENHANCED_PACKET => self.packet(body, order)?,
-            INTERFACE_STATISTICS => self.statistics(body, order)?,
-            INTERFACE_DESCRIPTION => self.describe(body, order)?,
-            SECTION_HEADER => self.section(body, order)?,
+            BLOCK_EPB => self.packet(body, order)?,
+            BLOCK_ISB => self.statistics(body, order)?,
+            BLOCK_IDB => self.describe(body, order)?,
+            BLOCK_SHB => self.section(body, order)?,
             other => Block::Other(other),
         };
         self.offset += u64::try_from(length).unwrap_or(u64::MAX);
@@ -393,12 +413,12 @@ impl Decoder {
             ))
         };
         let (interface, raw, captured, orig_len, rest) =
-            header().ok_or_else(|| self.short(ENHANCED_PACKET, "header"))?;
+            header().ok_or_else(|| self.short(BLOCK_EPB, "header"))?;
         let clock = self.clock(interface)?;
         let data = usize::try_from(captured)
             .ok()
             .and_then(|captured| rest.get(..captured))
-            .ok_or_else(|| self.short(ENHANCED_PACKET, "packet data"))?;
+            .ok_or_else(|| self.short(BLOCK_EPB, "packet data"))?;
         Ok(Block::Packet(Packet {
             interface,
             at: clock.at(raw),
@@ -412,11 +432,10 @@ impl Decoder {
             let (fixed, rest) = body.split_at_checked(12)?;
             Some((order.u32(fixed)?, order.halves(fixed.get(4..)?)?, rest))
         };
-        let (interface, raw, rest) =
-            header().ok_or_else(|| self.short(INTERFACE_STATISTICS, "header"))?;
+        let (interface, raw, rest) = header().ok_or_else(|| self.short(BLOCK_ISB, "header"))?;
         let clock = self.clock(interface)?;
-        let options = Options::checked(rest, order)
-            .ok_or_else(|| self.short(INTERFACE_STATISTICS, "options"))?;
+        let options =
+            Options::checked(rest, order).ok_or_else(|| self.short(BLOCK_ISB, "options"))?;
         let mut found = Statistics {
             interface,
             at: clock.at(raw),
@@ -425,13 +444,13 @@ impl Decoder {
         };
         for (code, value) in options {
             match code {
-                2 => found.start = order.halves(value).map(|raw| clock.at(raw)),
-                3 => found.end = order.halves(value).map(|raw| clock.at(raw)),
+                isb::ISB_STARTTIME => found.start = order.halves(value).map(|raw| clock.at(raw)),
+                isb::ISB_ENDTIME => found.end = order.halves(value).map(|raw| clock.at(raw)),
                 4 => found.if_received = order.u64(value),
-                5 => found.if_dropped = order.u64(value),
-                6 => found.filter_accepted = order.u64(value),
-                7 => found.os_dropped = order.u64(value),
-                8 => found.delivered = order.u64(value),
+                isb::ISB_IFDROP => found.if_dropped = order.u64(value),
+                isb::ISB_FILTERACCEPT => found.filter_accepted = order.u64(value),
+                isb::ISB_OSDROP => found.os_dropped = order.u64(value),
+                isb::ISB_USRDELIV => found.delivered = order.u64(value),
                 _ => {}
             }
         }
@@ -449,10 +468,9 @@ impl Decoder {
             let (fixed, rest) = body.split_at_checked(8)?;
             Some((order.u16(fixed)?, order.u32(fixed.get(4..)?)?, rest))
         };
-        let (linktype, snaplen, rest) =
-            header().ok_or_else(|| self.short(INTERFACE_DESCRIPTION, "header"))?;
-        let options = Options::checked(rest, order)
-            .ok_or_else(|| self.short(INTERFACE_DESCRIPTION, "options"))?;
+        let (linktype, snaplen, rest) = header().ok_or_else(|| self.short(BLOCK_IDB, "header"))?;
+        let options =
+            Options::checked(rest, order).ok_or_else(|| self.short(BLOCK_IDB, "options"))?;
         if self.interfaces.len() >= INTERFACES_MAX {
             return Err(self.error(Reason::Interfaces));
         }
@@ -489,16 +507,16 @@ impl Decoder {
                 rest,
             ))
         };
-        let (major, minor, rest) = header().ok_or_else(|| self.short(SECTION_HEADER, "header"))?;
+        let (major, minor, rest) = header().ok_or_else(|| self.short(BLOCK_SHB, "header"))?;
         if major != 1 {
             return Err(self.error(Reason::Version(major, minor)));
         }
         let options =
-            Options::checked(rest, order).ok_or_else(|| self.short(SECTION_HEADER, "options"))?;
+            Options::checked(rest, order).ok_or_else(|| self.short(BLOCK_SHB, "options"))?;
         let mut found = Section::default();
         for (code, value) in options {
             match code {
-                1 => found.comments.push(text(value)),
+                OPT_COMMENT => found.comments.push(text(value)),
                 4 => found.application = Some(text(value)),
                 _ => {}
             }
