@@ -1,11 +1,13 @@
 //! pcapng (draft-ietf-opsawg-pcapng): blocks in, bytes out and back. No I/O here.
 //!
-//! [`encode`] writes the four blocks we use (SHB, IDB, EPB, ISB), always little-endian. [`isb`] is
-//! our profile of the Interface Statistics Block: counters by cause, the mark of a sealed segment
+//! [`encode`] writes the four blocks we use (SHB, IDB, EPB, ISB), always little-endian; [`decode`]
+//! reads everybody's, from slices, and [`stream`] from anything that can be read. [`isb`] is our profile of the Interface Statistics Block: counters by cause, the mark of a sealed segment
 //! and the padding that keeps a segment's length a multiple of the disk's block size.
 
+pub mod decode;
 pub mod encode;
 pub mod isb;
+pub mod stream;
 
 /// Section Header Block.
 pub const BLOCK_SHB: u32 = 0x0A0D_0D0A;

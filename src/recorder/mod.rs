@@ -10,6 +10,7 @@
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 pub mod capture;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod gaps;

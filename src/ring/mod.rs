@@ -2,5 +2,7 @@
 //!
 //! The directory listing is the catalog; nothing else says what the ring holds.
 
+pub mod accounting;
 pub mod catalog;
 pub mod names;
+pub mod reader;
