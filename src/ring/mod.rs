@@ -1,1 +1,8 @@
-//! ring.
+//! The ring on disk: one folder per interface, one pcapng file per segment, oldest deleted first.
+//!
+//! The directory listing is the catalog; nothing else says what the ring holds.
+
+pub mod accounting;
+pub mod catalog;
+pub mod names;
+pub mod reader;

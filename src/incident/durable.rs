@@ -1,0 +1,57 @@
+//! Files that are whole after a power cut: written, synced, renamed, and their directory synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{IoContext, IoError};
+
+/// The name under which a file is written before it takes its own.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+/// Replaces `path` with `content`: after a crash it holds the old content or the new, whole.
+pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), IoError> {
+    let tmp = temporary(path);
+    write_synced(&tmp, content, mode)?;
+    rename(&tmp, path)
+}
+
+/// Writes a file anew and syncs it; its name is not yet durable.
+pub(super) fn write_synced(path: &Path, content: &[u8], mode: u32) -> Result<(), IoError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(IoError::new("remove", path, error));
+        }
+        _ => {}
+    }
+    // create_new never follows a link somebody else put there.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .at("create", path)?;
+    file.write_all(content).at("write", path)?;
+    file.sync_all().at("fsync", path)
+}
+
+/// Renames and makes the new name durable.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
+    fs::rename(from, to).at("rename", from)?;
+    sync_parent(to)
+}
+
+/// Makes the names in `path`'s directory durable.
+pub(super) fn sync_parent(path: &Path) -> Result<(), IoError> {
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), IoError> {
+    File::open(dir).at("open", dir)?.sync_all().at("fsync", dir)
+}
