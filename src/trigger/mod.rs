@@ -6,10 +6,12 @@
 
 pub mod delivery;
 pub mod event_time;
+pub mod logfile;
 pub mod rules;
 pub mod status;
 pub mod syslog;
 pub mod text;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;

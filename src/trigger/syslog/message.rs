@@ -96,19 +96,21 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Dialects as devices send them: frame, severity, host, time, received at the given moment.
+    /// Frame, received at, severity, host, time.
+    type Row = (
+        &'static str,
+        &'static str,
+        Option<Severity>,
+        Option<&'static str>,
+        Option<&'static str>,
+    );
+
+    /// Dialects as devices send them.
     #[test]
     fn dialects() {
         use Severity::{Crit, Err, Info, Notice};
         let noon = "2026-11-23T12:00:00Z";
         let newyear = "2027-01-01T00:00:01Z";
-        type Row = (
-            &'static str,
-            &'static str,
-            Option<Severity>,
-            Option<&'static str>,
-            Option<&'static str>,
-        );
         let table: &[Row] = &[
             (
                 "<34>Nov 23 10:02:11 router1 bgpd[12]: ERROR session down",
