@@ -4,8 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::recorder::protocol::{
 };
 use crate::recorder::recovery::{Recovered, recover};
 use crate::recorder::release::{is_incident_id, release};
-use crate::recorder::shared::Shared;
+use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::Store;
 use crate::recorder::watch;
@@ -92,8 +91,8 @@ pub struct Recorder {
     started: Timestamp,
     filter: String,
     snaplen: u32,
-    stopping: Option<Sender<()>>,
-    watcher: Option<JoinHandle<()>>,
+    stopping: Mutex<Option<Sender<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Holds the ring for this process.
     _lock: fs::File,
 }
@@ -105,8 +104,7 @@ struct Port {
     commands: Sender<Command>,
     free: Receiver<crate::recorder::slots::Slot>,
     slots: u64,
-    foreign: AtomicU64,
-    threads: Vec<JoinHandle<()>>,
+    foreign: u64,
 }
 
 impl Recorder {
@@ -123,8 +121,11 @@ impl Recorder {
         check_size(config)?;
         let (stopping, stopped) = bounded(0);
         let mut interfaces = Vec::new();
+        let mut threads = Vec::new();
         for name in &config.capture.interfaces {
-            interfaces.push(Port::start(name, config, &stopped)?);
+            let (port, [capture, keeper]) = Port::start(name, config, &stopped)?;
+            interfaces.push(port);
+            threads.extend([capture, keeper]);
         }
         let shared: Vec<_> = interfaces
             .iter()
@@ -132,32 +133,28 @@ impl Recorder {
             .collect();
         let watcher =
             spawn("watch", move || watch::run(&shared, &stopped)).at("start a thread in", ring)?;
+        threads.push(watcher);
         Ok(Self {
             interfaces,
             incidents: config.incidents.clone(),
             started: Timestamp::now(),
             filter: config.capture.filter.clone(),
             snaplen: config.capture.snaplen,
-            stopping: Some(stopping),
-            watcher: Some(watcher),
+            stopping: Mutex::new(Some(stopping)),
+            threads: Mutex::new(threads),
             _lock: lock,
         })
     }
 
     /// Records what was received and ends, within about a second unless the disk stalls.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         for port in &self.interfaces {
             // A thread that is gone needs no stop.
             drop(port.commands.send(Command::Stop));
             port.shared.wake();
         }
-        self.stopping = None;
-        for thread in self
-            .interfaces
-            .drain(..)
-            .flat_map(|port| port.threads)
-            .chain(self.watcher.take())
-        {
+        *lock(&self.stopping) = None;
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a recorder thread panicked");
             }
@@ -211,7 +208,7 @@ impl Recorder {
             disk_error: port.shared.disk_error(),
             filter: self.filter.clone(),
             snaplen: self.snaplen,
-            foreign_files: port.foreign.load(Ordering::Relaxed),
+            foreign_files: port.foreign,
         }
     }
 
@@ -293,7 +290,7 @@ impl Port {
         name: &str,
         config: &RecorderConfig,
         stopped: &Receiver<()>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<(Self, [JoinHandle<()>; 2]), StartError> {
         let ring = &config.ring.path;
         let folder = ring.join(folder_name(name));
         make_root(&folder, config.group, 0o2750)?;
@@ -361,19 +358,19 @@ impl Port {
             writer,
             blind_since: None,
         };
-        let threads = vec![
+        let threads = [
             spawn("capture", move || capturer.run()).at("start a thread for", &folder)?,
             spawn("keeper", move || keeper.run()).at("start a thread for", &folder)?,
         ];
-        Ok(Self {
+        let port = Self {
             shared,
             store,
             commands,
             free,
             slots: u64::try_from(count).unwrap_or(0),
-            foreign: AtomicU64::new(recovered.foreign),
-            threads,
-        })
+            foreign: recovered.foreign,
+        };
+        Ok((port, threads))
     }
 
     /// Whether the window is not wholly in sealed segments yet.
