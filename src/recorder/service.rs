@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
+use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
 use crate::recorder::capture::{CaptureOptions, Capturer, Command, Replay};
 use crate::recorder::config::{CaptureConfig, RingConfig};
@@ -195,7 +196,7 @@ impl Recorder {
             state: state.state,
             why: state.why,
             since: state.since,
-            counters: port.shared.counters(),
+            counters: consistent(port.shared.counters()),
             packets_per_second,
             bytes_per_second,
             ring_from: holding.from,
@@ -275,6 +276,13 @@ impl Recorder {
         }
         release(&self.incidents, id, Timestamp::now()).map_err(|error| error.to_string())
     }
+}
+
+/// `received` is asked of the kernel once a second, `written` is counted as it happens.
+fn consistent(mut counters: Counters) -> Counters {
+    let accounted = counters.written + counters.dropped_ring + counters.dropped_kernel;
+    counters.received = counters.received.max(accounted);
+    counters
 }
 
 fn check_id(id: &str) -> Result<(), String> {
