@@ -63,7 +63,7 @@ rust-test: ui
 	cargo test $(CARGO_FLAGS)
 
 browser-test: build
-	cd web && WIREWITNESS_BIN=$(abspath $(BINARY)) npm run test:browser
+	cd web && WIREWITNESS_BIN=$(abspath $(BINARY)) npm run e2e
 
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items

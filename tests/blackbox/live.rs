@@ -3,10 +3,14 @@
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 
+use rustix::process::Signal;
+
 use crate::support::{
-    Lab, Mirror, Recorder, Sender, Setup, Site, Tally, long, pcapng, run, wait_for,
+    Lab, Mirror, Recorder, Sender, Setup, Site, Tally, long, pcapng, run, signal, wait_for,
 };
 
+/// Bytes of the stream that makes frames longer than the MTU.
+const BYTES: usize = 4 << 20;
 /// Packets of the load tests: ten seconds at 100,000 a second.
 const MANY: u64 = 1_000_000;
 const FAST: u64 = 100_000;
@@ -62,13 +66,13 @@ fn a_ring_too_small_keeps_the_newest() {
         // At least the ring's size, less the segment that is being made and the framing.
         let kept = tally.distinct() * 128;
         assert!(kept > 10 << 20, "only {kept} bytes were kept");
-        let size: u64 = std::fs::read_dir(site.ring("mon0"))
+        let on_disk: u64 = std::fs::read_dir(site.ring("mon0"))
             .unwrap()
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .sum();
         assert!(
-            size <= (16 << 20) + (1 << 20),
-            "{size} bytes in a ring of 16 MiB"
+            on_disk <= (16 << 20) + (1 << 20),
+            "{on_disk} bytes in a ring of 16 MiB"
         );
     }
 }
@@ -80,16 +84,21 @@ fn written_and_dropped_are_what_was_sent() {
         let Some(mirror) = Mirror::alone("written + dropped = sent") else {
             return;
         };
-        // A kernel buffer of almost nothing: packets are dropped, and counted.
+        // A small kernel buffer, and a recorder that is kept from emptying it for a while: packets
+        // are dropped, and every one of them is counted.
         let site = Site::new(&Setup {
-            buffer: "256KiB",
+            buffer: "1MiB",
             segment: "1MiB",
             memory: "4MiB",
             ..Setup::default()
         });
         let mut recorder = Recorder::start(&site, &mirror.monitor);
         let mut sender = Sender::new(&mirror.sender, 0, 1514);
-        sender.send(MANY / 5, 10 * FAST);
+        sender.send(MANY / 20, FAST);
+        signal(recorder.process.id(), Signal::STOP);
+        sender.send(MANY / 20, FAST);
+        signal(recorder.process.id(), Signal::CONT);
+        sender.send(MANY / 10, FAST);
         sender.settle(&mirror.monitor, "mon0");
         let status = recorder.account("mon0", sender.next());
         let sum = ["written", "dropped_kernel", "dropped_ring"]
@@ -98,6 +107,7 @@ fn written_and_dropped_are_what_was_sent() {
             .sum::<u64>();
         assert_eq!(sum, sender.next(), "{status}");
         assert_eq!(status["received"], sender.next(), "{status}");
+        assert!(status["dropped_kernel"].as_u64() > Some(0), "{status}");
         let tally = Tally::of_folder(&site.ring("mon0"));
         assert_eq!(tally.doubled(), [0; 0]);
         assert_eq!(status["written"], tally.distinct(), "{status}");
@@ -252,13 +262,12 @@ fn frames_longer_than_the_mtu_are_kept_whole() {
         filter: "tcp dst port 7000",
         ..Setup::default()
     });
-    let mut recorder = Recorder::start(&site, monitor);
+    let recorder = Recorder::start(&site, monitor);
     let listener = monitor.enter(|| TcpListener::bind("10.98.0.2:7000").unwrap());
     let reader = std::thread::spawn(move || {
         let mut stream = listener.accept().unwrap().0;
         std::io::copy(&mut stream, &mut std::io::sink()).unwrap()
     });
-    const BYTES: usize = 4 << 20;
     let mut stream = sender.enter(|| TcpStream::connect("10.98.0.2:7000").unwrap());
     stream.write_all(&vec![0x5a; BYTES]).unwrap();
     drop(stream);
@@ -379,11 +388,11 @@ fn a_savefile_is_replayed_through_the_same_path() {
         sender.send(1000, 10_000);
         recorder.account("mon0", 1000);
     }
-    let recorded = crate::support::pcapng_files(&first.ring("mon0")).remove(0);
+    let source = crate::support::pcapng_files(&first.ring("mon0")).remove(0);
     let savefile = first.path("savefile.pcap");
     run(std::process::Command::new("editcap")
         .args(["-F", "nsecpcap"])
-        .arg(&recorded)
+        .arg(&source)
         .arg(&savefile));
 
     let site = Site::new(&Setup::default());
@@ -401,7 +410,7 @@ fn a_savefile_is_replayed_through_the_same_path() {
         }
     }
     tally.assert_each_once(1000);
-    let original = Tally::of_file(&recorded);
+    let original = Tally::of_file(&source);
     assert_eq!(
         (tally.first_ns, tally.last_ns),
         (original.first_ns, original.last_ns),

@@ -11,6 +11,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod badinput;
+mod cli;
+mod crash;
+mod demo;
+mod freeze;
 mod live;
+mod readable;
 mod rig;
+mod security;
 mod support;
+mod triggers;

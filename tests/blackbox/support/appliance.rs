@@ -60,6 +60,8 @@ impl Site {
         // Other users' processes are part of some tests.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let site = Self { folder };
+        fs::create_dir(site.path("var")).unwrap();
+        fs::create_dir(site.path("run")).unwrap();
         site.configure(setup);
         site
     }
@@ -68,7 +70,7 @@ impl Site {
     pub(crate) fn configure(&self, setup: &Setup<'_>) {
         let mut text = String::new();
         let quoted = |path: PathBuf| format!("\"{}\"", path.display());
-        let (ring, incidents) = (quoted(self.path("ring")), quoted(self.incidents()));
+        let (ring, incidents) = (quoted(self.path("var/ring")), quoted(self.incidents()));
         let socket = quoted(self.socket());
         write!(
             text,
@@ -105,17 +107,17 @@ impl Site {
 
     /// The ring of one interface.
     pub(crate) fn ring(&self, interface: &str) -> PathBuf {
-        self.path("ring").join(interface)
+        self.path("var/ring").join(interface)
     }
 
     /// The incidents' folder.
     pub(crate) fn incidents(&self) -> PathBuf {
-        self.path("state/incidents")
+        self.path("var/incidents")
     }
 
     /// The server's unix socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.path("api.sock")
+        self.path("run/api.sock")
     }
 
     /// The program with this installation's configuration.
@@ -204,9 +206,31 @@ impl Recorder {
     pub(crate) fn launch(site: &Site, space: &Space, more: &[&str]) -> Self {
         let mut command = space.command(binary());
         command.args(site.arguments(&["record"])).args(more);
+        Self::ready(site, &mut command)
+    }
+
+    /// Starts one as another user that has CAP_NET_RAW and nothing else, as under systemd.
+    pub(crate) fn start_as(site: &Site, space: &Space, user: u32, group: u32) -> Self {
+        let mut command = space.command("setpriv");
+        command
+            .args([format!("--reuid={user}"), format!("--regid={group}")])
+            .args([
+                "--clear-groups",
+                "--inh-caps=-all,+net_raw",
+                "--ambient-caps=-all,+net_raw",
+            ])
+            .args(["--bounding-set=-all,+net_raw", "--no-new-privs"])
+            .arg(binary())
+            .args(site.arguments(&["record"]));
+        let mut recorder = Self::ready(site, &mut command);
+        recorder.wait_state(None, "running");
+        recorder
+    }
+
+    fn ready(site: &Site, command: &mut Command) -> Self {
         let mut recorder = Self {
-            process: Process::start(&mut command, &site.path("record.log")),
-            socket: site.path("ring/control.sock"),
+            process: Process::start(command, &site.path("record.log")),
+            socket: site.path("var/ring/control.sock"),
         };
         let pid = recorder.process.id();
         wait_for("the recorder's control socket", || {
@@ -317,8 +341,9 @@ impl Server {
     pub(crate) fn start_as(site: &Site, space: &Space, user: u32, group: u32) -> Self {
         let mut command = space.command("setpriv");
         command
-            .args([&format!("--reuid={user}"), &format!("--regid={group}")])
-            .args(["--clear-groups", "--inh-caps=-all", "--no-new-privs"])
+            .args([format!("--reuid={user}"), format!("--regid={group}")])
+            .args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+            .arg("--no-new-privs")
             .arg(binary())
             .args(site.arguments(&["serve"]));
         Self::ready(site, &mut command)

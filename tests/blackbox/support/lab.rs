@@ -142,11 +142,6 @@ impl Mirror {
 }
 
 impl Space {
-    /// Its name for `ip netns`.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// `program`, to be run inside.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-pub(crate) use appliance::{Recorder, Server, Setup, Site};
+pub(crate) use appliance::{Recorder, Server, Setup, Site, binary};
 pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use tools::{Http, run, run_quietly};
