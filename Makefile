@@ -39,7 +39,7 @@ fmt-check:
 	cargo fmt --all --check
 
 scripts-check:
-	@for script in .ci/run scripts/*.sh benches/*.sh; do [ -e "$$script" ] || continue; \
+	@for script in .ci/run scripts/*.sh; do [ -e "$$script" ] || continue; \
 		case $$(head -n 1 "$$script") in *bash*) bash -n "$$script" ;; *) sh -n "$$script" ;; esac || exit 1; done
 
 clippy: ui
@@ -74,8 +74,8 @@ test-long: deps-test ui ## The crash and load tests at their full length (about 
 bench: ui ## Benchmarks of the hot paths
 	cargo bench --locked
 
-bench-freeze: deps-test build ## Packets lost per trigger: restarting tshark beside freezing
-	WIREWITNESS_BIN=$(abspath $(BINARY)) benches/freeze.sh
+bench-freeze: deps-test ui ## Packets lost per trigger: restarting tshark beside freezing
+	cargo test $(CARGO_FLAGS) --test blackbox -- --ignored --nocapture comparison::
 
 clean: ## Remove everything that was built (never ./var)
 	cargo clean

@@ -13,6 +13,7 @@
 
 mod badinput;
 mod cli;
+mod comparison;
 mod crash;
 mod demo;
 mod freeze;
