@@ -401,7 +401,7 @@ fn a_savefile_is_replayed_through_the_same_path() {
     recorder.wait_state(None, "finished");
     recorder.flush();
     let mut tally = Tally::default();
-    for entry in std::fs::read_dir(site.path("ring")).unwrap() {
+    for entry in std::fs::read_dir(site.path("var/ring")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             for file in crate::support::pcapng_files(&path) {
