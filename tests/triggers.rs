@@ -448,8 +448,8 @@ struct Link {
 }
 
 impl Link {
-    fn new() -> Self {
-        let name = |end| format!("ww-{end}-{}", std::process::id());
+    fn new(what: &str) -> Self {
+        let name = |end| format!("ww-{what}-{end}-{}", std::process::id());
         let link = Self {
             near: name("near"),
             far: name("far"),
@@ -491,6 +491,10 @@ impl Link {
         link
     }
 
+    fn near_sysctl(&self, setting: &str) {
+        ip(&["netns", "exec", &self.near, "sysctl", "-qw", setting]);
+    }
+
     fn far_sysctl(&self, setting: &str) {
         ip(&["netns", "exec", &self.far, "sysctl", "-qw", setting]);
     }
@@ -520,10 +524,22 @@ fn ip(arguments: &[&str]) {
 
 #[tokio::test]
 async fn lost_probes_over_a_link_become_one_trigger_each_time() {
-    if !root_or_skip("the probe test") {
-        return;
+    if root_or_skip("the probe test") {
+        probe_over_a_link(Link::new("raw"), "unreachable, says 198.18.0.2").await;
     }
-    let link = Link::new();
+}
+
+#[tokio::test]
+async fn unprivileged_sockets_do_as_well() {
+    if root_or_skip("the probe test over unprivileged sockets") {
+        let link = Link::new("dgram");
+        link.near_sysctl("net.ipv4.ping_group_range=0 0");
+        // The kernel does not tell such a socket what routers say.
+        probe_over_a_link(link, "no reply within 90ms").await;
+    }
+}
+
+async fn probe_over_a_link(link: Link, beyond: &str) {
     let probe = |name: &str, target: &str| {
         let text = format!(
             "name = {name:?}\ntarget = {target:?}\ninterval = \"100ms\"\ntimeout = \"90ms\""
@@ -555,7 +571,7 @@ async fn lost_probes_over_a_link_become_one_trigger_each_time() {
     refused.sort_by(|a, b| a.source.cmp(&b.source));
     assert_eq!(refused[0].source, "beyond");
     let said = &refused[0].text;
-    assert!(said.contains("unreachable, says 198.18.0.2"), "{said}");
+    assert!(said.contains(beyond), "{said}");
     assert!(
         refused[1].text.contains("Network is unreachable"),
         "{}",
