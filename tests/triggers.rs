@@ -156,9 +156,9 @@ fn root_or_skip(test: &str) -> bool {
 }
 
 /// A program that ends with the test.
-struct Running3rd(Child);
+struct Program(Child);
 
-impl Drop for Running3rd {
+impl Drop for Program {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -212,7 +212,7 @@ async fn rsyslogd_forwards_over_udp_and_both_framings_of_tcp() {
         .arg(dir.path().join("pid"))
         .spawn()
         .expect("rsyslogd is installed");
-    let _rsyslogd = Running3rd(child);
+    let _rsyslogd = Program(child);
     let sender = UnixDatagram::unbound().unwrap();
     tokio::time::timeout(PATIENCE, async {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
@@ -516,7 +516,10 @@ impl Drop for Link {
 }
 
 fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status();
+    let status = Command::new("ip")
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .status();
     assert!(
         status.expect("iproute2 is installed").success(),
         "ip {arguments:?}"
@@ -682,7 +685,7 @@ async fn the_real_alertmanager_opens_a_hook() {
         .arg("--log.level=error")
         .spawn()
         .expect("prometheus-alertmanager is installed");
-    let _alertmanager = Running3rd(child);
+    let _alertmanager = Program(child);
     let started = Timestamp::now();
     let alert = |ends: &str| {
         format!(
