@@ -6,9 +6,9 @@
 //! when every incident named in them is settled.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -96,7 +96,11 @@ impl Journal {
         mut visit: impl FnMut(Entry),
     ) -> Result<(Self, Vec<String>), IoError> {
         if !dir.is_dir() {
-            fs::create_dir_all(dir).at("create", dir)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .at("create", dir)?;
             durable::sync_parent(dir)?;
         }
         let mut damaged = Vec::new();
@@ -413,5 +417,38 @@ mod tests {
         assert_eq!(files(dir.path()).unwrap().len(), 1);
         journal.retire(|_| true).unwrap();
         assert!(files(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn after_a_full_disk_the_next_append_begins_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut writer = Writer {
+            dir: dir.path().to_owned(),
+            next: 7,
+            file: Some(Current {
+                file: full,
+                length: 0,
+                page: Page {
+                    path: PathBuf::from("/dev/full"),
+                    incidents: HashSet::new(),
+                },
+            }),
+            closed: Arc::default(),
+        };
+        let job = || {
+            let mut lines = Vec::new();
+            line(&entry(1), &mut lines).unwrap();
+            let (done, _) = oneshot::channel();
+            Job {
+                lines,
+                incidents: HashSet::new(),
+                done,
+            }
+        };
+        let error = writer.write(&[job()]).unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        writer.write(&[job()]).unwrap();
+        assert_eq!(files(dir.path()).unwrap()[0].0, 7);
     }
 }

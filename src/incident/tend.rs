@@ -44,6 +44,7 @@ enum Round {
 
 async fn tend(engine: Arc<Engine>, id: IncidentId) {
     let mut backoff = BACKOFF;
+    let mut shown = 1;
     loop {
         let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
             (
@@ -54,6 +55,9 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
         }) else {
             return;
         };
+        if incident.triggers > std::mem::replace(&mut shown, incident.triggers) {
+            engine.changed(incident.clone());
+        }
         let round = tokio::select! {
             round = round(&engine, &id, incident, desk) => round,
             () = engine.stop.cancelled() => return,
