@@ -4,6 +4,17 @@
 //! through an [`Intake`]. The submission is answered when the trigger is durable: only then may a
 //! source acknowledge it to its sender or read on.
 
+pub mod delivery;
+pub mod event_time;
+pub mod logfile;
+pub mod probe;
+pub mod rules;
+pub mod sources;
+pub mod status;
+pub mod syslog;
+pub mod text;
+pub mod webhook;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;

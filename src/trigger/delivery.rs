@@ -1,0 +1,128 @@
+//! Handing triggers in, and holding on to them while the journal cannot be written.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::status::{Count, SourceHandle, SourceState};
+use super::{Intake, Refused, Trigger};
+
+/// How long to wait before a refused trigger is offered again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The server is stopping before a trigger became durable: whoever sent it must not be told
+/// that it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server is stopping")]
+pub struct Stopping;
+
+/// Where a source delivers its triggers.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    intake: Intake,
+    handle: SourceHandle,
+    stop: CancellationToken,
+}
+
+impl Delivery {
+    /// A delivery for the source behind `handle`, given up when `stop` is cancelled.
+    pub fn new(intake: Intake, handle: SourceHandle, stop: CancellationToken) -> Self {
+        Self {
+            intake,
+            handle,
+            stop,
+        }
+    }
+
+    /// The source's entry in the registry.
+    pub fn handle(&self) -> &SourceHandle {
+        &self.handle
+    }
+
+    /// Cancelled when the source must end.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Returns once the trigger is durable. While the journal cannot be written it is offered
+    /// again each second: the source stands still meanwhile, which is the back-pressure wanted.
+    pub async fn deliver(&self, trigger: Trigger) -> Result<(), Stopping> {
+        let mut refused = false;
+        loop {
+            let answer = tokio::select! {
+                answer = self.intake.submit(trigger.clone()) => answer,
+                () = self.stop.cancelled() => return Err(Stopping),
+            };
+            match answer {
+                Ok(_) => {
+                    self.handle.triggered();
+                    if refused {
+                        self.handle.set(SourceState::Ok, "");
+                    }
+                    return Ok(());
+                }
+                Err(Refused::Stopping) => return Err(Stopping),
+                Err(Refused::Journal(why)) => {
+                    refused = true;
+                    self.handle.count(Count::Refused);
+                    let detail = format!("triggers cannot be journalled: {why}");
+                    if self.handle.set(SourceState::Failing, detail) {
+                        tracing::error!(
+                            source = self.handle.name(),
+                            "trigger not journalled, offering it again each second: {why}"
+                        );
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+                () = self.stop.cancelled() => return Err(Stopping),
+            }
+        }
+    }
+
+    /// Delivers all of them, side by side so that the journal can put many on disk with one
+    /// fsync; in order where the journal keeps it.
+    pub async fn deliver_all(&self, triggers: Vec<Trigger>) -> Result<(), Stopping> {
+        join_all(triggers.into_iter().map(|trigger| self.deliver(trigger)))
+            .await
+            .into_iter()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+    use crate::trigger::status::Sources;
+    use crate::trigger::{Accepted, Kind};
+
+    #[tokio::test]
+    async fn a_refused_trigger_is_offered_until_it_is_durable() {
+        let (intake, mut submissions) = Intake::new(4);
+        let handle = Sources::default().register(Kind::Syslog, "x");
+        let delivery = Delivery::new(intake, handle.clone(), CancellationToken::new());
+        let now = Timestamp::from_ns(1);
+        let trigger = Trigger::new(Kind::Syslog, "x", "s", "t", now, now);
+        let task = tokio::spawn(async move { delivery.deliver(trigger).await });
+        let first = submissions.recv().await.unwrap();
+        first
+            .answer
+            .send(Err(Refused::Journal("disk full".to_owned())))
+            .unwrap();
+        let second = submissions.recv().await.unwrap();
+        assert_eq!(second.trigger.subject, "s");
+        second
+            .answer
+            .send(Ok(Accepted {
+                incident: "i".to_owned(),
+                joined: false,
+            }))
+            .unwrap();
+        assert_eq!(task.await.unwrap(), Ok(()));
+        assert_eq!(handle.status().triggers, 1);
+        assert_eq!(handle.get(Count::Refused), 1);
+    }
+}

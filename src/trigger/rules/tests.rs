@@ -1,0 +1,142 @@
+//! Rules against lines.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn rule(name: &str, pattern: &str, subject: &str) -> RuleConfig {
+    RuleConfig {
+        name: name.to_owned(),
+        pattern: pattern.to_owned(),
+        subject: subject.to_owned(),
+        filter: None,
+        grade: Grade::Incident,
+        sources: Vec::new(),
+        severity: None,
+    }
+}
+
+fn line(bytes: &[u8]) -> Line<'_> {
+    Line {
+        kind: Kind::Syslog,
+        source: "udp://127.0.0.1:5514",
+        bytes,
+        host: "router1",
+        severity: None,
+    }
+}
+
+fn apply(rules: &[RuleConfig], line: &Line<'_>) -> Option<Trigger> {
+    let now = Timestamp::from_ns(7);
+    Rules::new(rules).unwrap().apply(line, now, now)
+}
+
+#[test]
+fn the_example_of_the_manual_works() {
+    let rules = [rule("errors", r"ERROR.* peer=(?P<peer>\S+)", "{peer}")];
+    let trigger = apply(&rules, &line(b"bgpd: ERROR session down peer=192.0.2.1")).unwrap();
+    assert_eq!(trigger.subject, "192.0.2.1");
+    assert_eq!(trigger.rule.as_deref(), Some("errors"));
+    assert_eq!(trigger.text, "bgpd: ERROR session down peer=192.0.2.1");
+    assert_eq!(trigger.suggested_filter.as_deref(), Some("host 192.0.2.1"));
+    assert_eq!(trigger.fields["peer"], "192.0.2.1");
+    assert_eq!(trigger.fields["host"], "router1");
+    assert_eq!(
+        apply(&rules, &line(b"bgpd: session up peer=192.0.2.1")),
+        None
+    );
+}
+
+#[test]
+fn the_first_rule_in_the_file_wins() {
+    let mut limited = rule("limited", "down", "a");
+    limited.sources = vec!["/var/log/x".to_owned()];
+    let rules = [
+        limited,
+        rule("second", "link", "b"),
+        rule("third", "down", "c"),
+    ];
+    let first = apply(&rules, &line(b"link down")).unwrap();
+    assert_eq!(first.rule.as_deref(), Some("second"));
+    let mut of_file = line(b"link down");
+    of_file.source = "/var/log/x";
+    assert_eq!(apply(&rules, &of_file).unwrap().subject, "a");
+}
+
+#[test]
+fn a_suggested_filter_never_carries_foreign_words() {
+    let mut with_port = rule("r", r"peer=(?P<peer>\S+)( port=(?P<port>\S+))?", "{peer}");
+    let evil = line(b"peer=1.2.3.4)or(tcp port=80");
+    assert_eq!(
+        apply(&[with_port.clone()], &evil).unwrap().suggested_filter,
+        None
+    );
+    with_port.filter = Some("host {peer} and port {port}".to_owned());
+    let rules = [with_port];
+    let filter = |text: &[u8]| apply(&rules, &line(text)).unwrap().suggested_filter;
+    assert_eq!(
+        filter(b"peer=2001:db8::1 port=179").as_deref(),
+        Some("host 2001:db8::1 and port 179")
+    );
+    assert_eq!(filter(b"peer=192.0.2.1 port=80;drop"), None);
+    assert_eq!(filter(b"peer=192.0.2.1"), None);
+    // A syslog host name is not a capture: it alone suggests nothing.
+    let mut host = line(b"ERROR");
+    host.host = "192.0.2.9";
+    assert_eq!(
+        apply(&[rule("e", "ERROR", "x")], &host)
+            .unwrap()
+            .suggested_filter,
+        None
+    );
+}
+
+#[test]
+fn defaults_look_at_severity_and_at_words() {
+    let mut syslog = line(b"sshd: nothing special");
+    assert_eq!(apply(&[], &syslog), None);
+    syslog.severity = Some(Severity::Warning);
+    assert_eq!(apply(&[], &syslog), None);
+    syslog.severity = Some(Severity::Err);
+    assert_eq!(apply(&[], &syslog).unwrap().subject, "router1");
+    let mut file = line(b"2026-11-23 FATAL: out of memory");
+    file.kind = Kind::Logfile;
+    file.source = "/var/log/app";
+    assert_eq!(apply(&[], &file).unwrap().subject, "/var/log/app");
+    file.bytes = b"NOERROR status";
+    assert_eq!(apply(&[], &file), None);
+}
+
+#[test]
+fn mistakes_are_named_with_rule_and_place() {
+    let error = |rules: &[RuleConfig]| Rules::new(rules).unwrap_err().to_string();
+    let bad = error(&[rule("r1", "a(b", "x")]);
+    assert!(
+        bad.contains("r1") && bad.contains("unclosed group"),
+        "{bad}"
+    );
+    let unknown = error(&[rule("r2", "a", "{peer}")]);
+    assert!(unknown.contains("r2: subject: {peer}"), "{unknown}");
+    let twice = error(&[rule("r", "a", "x"), rule("r", "b", "x")]);
+    assert!(twice.contains("given twice"), "{twice}");
+    let huge = error(&[rule("huge", r"(\w{1000}){1000}", "x")]);
+    assert!(huge.contains("size limit"), "{huge}");
+}
+
+#[test]
+fn an_empty_capture_falls_back_to_the_name_of_the_rule() {
+    let rules = [rule("flap", r"down(?P<peer> \d+)?", "{peer}")];
+    assert_eq!(apply(&rules, &line(b"down")).unwrap().subject, "flap");
+}
+
+proptest! {
+    #[test]
+    fn no_line_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let rules = [rule("r", r"(?P<peer>[^ ]*) ?(?P<host>.*)", "{peer} {host} {source}")];
+        if let Some(trigger) = apply(&rules, &line(&bytes)) {
+            prop_assert!(!trigger.subject.is_empty());
+            let escaped = trigger.text.contains(char::from(27));
+            prop_assert!(!escaped);
+        }
+    }
+}

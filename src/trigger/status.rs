@@ -1,0 +1,232 @@
+//! How each source is doing, for the status page: cheap handles the sources write to, collected
+//! in one registry.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::Kind;
+
+/// How a source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// It works.
+    Ok,
+    /// It does not; the detail says why. It recovers by itself.
+    Failing,
+    /// It was stopped.
+    Stopped,
+}
+
+/// What a source counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Messages, lines, calls or replies received.
+    Received,
+    /// Those that matched a rule.
+    Matched,
+    /// Those cut because they were too long.
+    Oversized,
+    /// Those not taken because we were too busy.
+    Overflow,
+    /// Connections, calls or triggers refused.
+    Refused,
+    /// Those that were broken: bad framing, truncated, not what they claim to be.
+    Malformed,
+    /// Probes sent.
+    Sent,
+    /// Probes without a reply in time.
+    Lost,
+    /// Replies that came too late, twice or that nobody asked for.
+    Unexpected,
+    /// Files replaced, truncated or rotated.
+    Rotated,
+}
+
+impl Count {
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::Received, "received"),
+        (Self::Matched, "matched"),
+        (Self::Oversized, "oversized"),
+        (Self::Overflow, "overflow"),
+        (Self::Refused, "refused"),
+        (Self::Malformed, "malformed"),
+        (Self::Sent, "sent"),
+        (Self::Lost, "lost"),
+        (Self::Unexpected, "unexpected"),
+        (Self::Rotated, "rotated"),
+    ];
+}
+
+/// A moment's picture of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceStatus {
+    /// What kind of source.
+    pub kind: Kind,
+    /// Its configured name, listen address or path.
+    pub name: String,
+    /// How it is doing.
+    pub state: SourceState,
+    /// A word more on that, for people.
+    pub detail: String,
+    /// Triggers that became durable.
+    pub triggers: u64,
+    /// What it counted, by name; zero counts are left out.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// A source's own entry in the registry. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SourceHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    kind: Kind,
+    name: String,
+    condition: Mutex<(SourceState, String)>,
+    triggers: AtomicU64,
+    counts: [AtomicU64; Count::ALL.len()],
+}
+
+impl SourceHandle {
+    fn new(kind: Kind, name: &str) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                kind,
+                name: name.to_owned(),
+                condition: Mutex::new((SourceState::Ok, String::new())),
+                triggers: AtomicU64::new(0),
+                counts: Default::default(),
+            }),
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.shared.kind
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Adds one to a count.
+    pub fn count(&self, what: Count) {
+        self.count_by(what, 1);
+    }
+
+    /// Adds `n` to a count.
+    pub fn count_by(&self, what: Count, n: u64) {
+        let entry = Count::ALL.iter().zip(&self.shared.counts);
+        for ((candidate, _), counter) in entry {
+            if *candidate == what {
+                counter.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A count's value.
+    pub fn get(&self, what: Count) -> u64 {
+        Count::ALL
+            .iter()
+            .zip(&self.shared.counts)
+            .find(|((candidate, _), _)| *candidate == what)
+            .map_or(0, |(_, counter)| counter.load(Ordering::Relaxed))
+    }
+
+    /// Adds one durable trigger.
+    pub fn triggered(&self) {
+        self.shared.triggers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says how the source is doing. Returns whether the state is another than before, so that the
+    /// source logs a change once.
+    pub fn set(&self, state: SourceState, detail: impl Into<String>) -> bool {
+        let mut condition = self.condition();
+        let changed = condition.0 != state;
+        *condition = (state, detail.into());
+        changed
+    }
+
+    /// A picture of this moment.
+    pub fn status(&self) -> SourceStatus {
+        let (state, detail) = self.condition().clone();
+        let counters = Count::ALL
+            .iter()
+            .zip(&self.shared.counts)
+            .map(|((_, name), counter)| (*name, counter.load(Ordering::Relaxed)))
+            .filter(|(_, value)| *value > 0)
+            .collect();
+        SourceStatus {
+            kind: self.shared.kind,
+            name: self.shared.name.clone(),
+            state,
+            detail,
+            triggers: self.shared.triggers.load(Ordering::Relaxed),
+            counters,
+        }
+    }
+
+    fn condition(&self) -> std::sync::MutexGuard<'_, (SourceState, String)> {
+        self.shared
+            .condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The registry of all sources. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    handles: Arc<Mutex<Vec<SourceHandle>>>,
+}
+
+impl Sources {
+    /// Enters a source and returns its handle.
+    pub fn register(&self, kind: Kind, name: &str) -> SourceHandle {
+        let handle = SourceHandle::new(kind, name);
+        self.handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(handle.clone());
+        handle
+    }
+
+    /// All sources, in the order of registration.
+    pub fn status(&self) -> Vec<SourceStatus> {
+        self.handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(SourceHandle::status)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_says_is_what_the_page_shows() {
+        let sources = Sources::default();
+        let handle = sources.register(Kind::Probe, "edge");
+        assert!(handle.set(SourceState::Failing, "2 of 5 lost"));
+        assert!(!handle.set(SourceState::Failing, "3 of 5 lost"));
+        handle.count(Count::Lost);
+        handle.count_by(Count::Lost, 2);
+        handle.triggered();
+        assert_eq!(handle.get(Count::Lost), 3);
+        assert_eq!(
+            serde_json::to_value(sources.status()).unwrap(),
+            serde_json::json!([{"kind": "probe", "name": "edge", "state": "failing",
+                "detail": "3 of 5 lost", "triggers": 1, "counters": {"lost": 3}}])
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! What holds for every request and every answer: the Host must be ours, a change must not come
+//! from another site, and the browser is told to be strict.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::auth::Principal;
+use super::problem::Problem;
+use super::serve::Peer;
+use super::state::App;
+
+/// No script, style or connection but our own; nobody may frame us.
+pub(super) const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; \
+    form-action 'self'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 8] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=()",
+    ),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// The outermost layer.
+pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let peer = request.extensions().get::<Peer>().copied();
+    let checked = check(&request, peer, &app.config().hosts);
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    log(&method, &path, peer, &response, started);
+    response
+}
+
+fn check(request: &Request, peer: Option<Peer>, hosts: &[String]) -> Result<(), Problem> {
+    let headers = request.headers();
+    // A browser cannot reach the unix socket, so nothing can be rebound to it.
+    if !matches!(peer, Some(Peer::Unix { .. })) {
+        let local = match peer {
+            Some(Peer::Tcp { local, .. }) => Some(local.ip()),
+            _ => None,
+        };
+        let host = asked_host(headers, request.uri()).filter(|host| is_ours(host, local, hosts));
+        if host.is_none() {
+            return Err(Problem::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "wrong_host",
+                "this server does not go by that Host name; add the name to [web] hosts",
+            ));
+        }
+    }
+    if is_change(request.method()) && !is_same_site(headers, hosts) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            "a change was asked for by a page of another site; if this is your own proxy, add its \
+             name to [web] hosts",
+        ));
+    }
+    Ok(())
+}
+
+/// The host asked for; `None` when it is missing, given twice, or contradicts the request line.
+fn asked_host(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
+    let mut given = headers.get_all(HOST).iter();
+    let (host, None) = (given.next()?, given.next()) else {
+        return None;
+    };
+    let host: Authority = host.to_str().ok()?.parse().ok()?;
+    let plain = !host.as_str().contains('@');
+    let agrees = uri.authority().is_none_or(|asked| *asked == host);
+    (plain && agrees).then_some(host)
+}
+
+/// Whether a name is ours: a loopback name or address, the very address the client connected to,
+/// or configured. The port is free, because a tunnel may change it.
+fn is_ours(host: &Authority, local: Option<IpAddr>, hosts: &[String]) -> bool {
+    let name = host.host();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        if address.is_loopback() || local.is_some_and(|local| local.to_canonical() == address) {
+            return true;
+        }
+    }
+    name.eq_ignore_ascii_case("localhost") || is_configured(name, hosts)
+}
+
+fn is_configured(name: &str, hosts: &[String]) -> bool {
+    hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
+
+fn is_change(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether a browser, if it is one, says the request comes from our own page.
+fn is_same_site(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let fetch_site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if !matches!(fetch_site, None | Some(b"same-origin" | b"none")) {
+        return false;
+    }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
+    };
+    let origin = origin.to_str().ok().and_then(|text| text.parse().ok());
+    let Some(origin) = origin.as_ref().and_then(Uri::authority) else {
+        return false;
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| host.eq_ignore_ascii_case(origin.as_str()))
+        || is_configured(origin.host(), hosts)
+}
+
+/// One line per request. Only the path is logged, with odd characters escaped: no query, no
+/// header, so no token or code can get into the log.
+fn log(method: &Method, path: &str, peer: Option<Peer>, response: &Response, started: Instant) {
+    let status = response.status().as_u16();
+    let user = response.extensions().get::<Principal>();
+    let user = user.map_or("-", |principal| principal.name.as_str());
+    let ms = started.elapsed().as_millis();
+    let peer = match peer {
+        Some(Peer::Tcp { remote, .. }) => remote.ip().to_string(),
+        Some(Peer::Unix { uid }) => format!("uid {uid}"),
+        None => "-".to_owned(),
+    };
+    // Dashboards poll; what changes something or fails is what people look for.
+    if is_change(method) || status >= 400 {
+        tracing::info!(%method, ?path, status, user, peer, ms, "request");
+    } else {
+        tracing::debug!(%method, ?path, status, user, peer, ms, "request");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(host: &str, local: Option<&str>) -> bool {
+        let hosts = ["wire.example.net".to_owned()];
+        let local = local.map(|local| local.parse().unwrap());
+        host.parse().is_ok_and(|host| is_ours(&host, local, &hosts))
+    }
+
+    #[test]
+    fn only_our_own_names_are_ours() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9000",
+            "127.0.0.1:8642",
+            "127.8.8.8",
+            "[::1]:8642",
+            "wire.example.net",
+            "Wire.Example.Net:443",
+        ] {
+            assert!(ours(host, None), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.0.2.7",
+            "2130706433",
+            "0.0.0.0",
+            "",
+        ] {
+            assert!(!ours(host, None), "{host}");
+        }
+        assert!(ours("192.0.2.7:8642", Some("192.0.2.7")));
+        assert!(!ours("192.0.2.8:8642", Some("192.0.2.7")));
+    }
+
+    fn same_site(pairs: &[(&'static str, &'static str)]) -> bool {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        is_same_site(&pairs.collect(), &["wire.example.net".to_owned()])
+    }
+
+    #[test]
+    fn a_change_from_another_site_is_seen() {
+        let host = ("host", "localhost:8642");
+        assert!(same_site(&[host]));
+        assert!(same_site(&[host, ("origin", "http://localhost:8642")]));
+        assert!(same_site(&[host, ("origin", "https://wire.example.net")]));
+        assert!(same_site(&[host, ("sec-fetch-site", "same-origin")]));
+        for origin in [
+            "null",
+            "",
+            "http://localhost:3000",
+            "http://evil.example",
+            "http://localhost:8642.evil.example",
+            "file://",
+        ] {
+            assert!(!same_site(&[host, ("origin", origin)]), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "Same-Origin", ""] {
+            assert!(!same_site(&[host, ("sec-fetch-site", site)]), "{site}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The accept loop: bounded in connections and in patience.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::listen::Bound;
+use super::routes;
+use super::state::App;
+
+/// Connections over TCP at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 512;
+/// The same for the unix socket, apart, so that the local operator is never crowded out.
+const SOCKET_CONNECTIONS_MAX: usize = 64;
+/// A client that has not sent its request's headers by then is dropped.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long running answers may go on after the stop.
+const STOP_WITHIN: Duration = Duration::from_millis(700);
+/// How long to wait when the kernel has no file descriptor for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Over the network.
+    Tcp {
+        /// Its address.
+        remote: SocketAddr,
+        /// Ours.
+        local: SocketAddr,
+    },
+    /// Over the unix socket, as this user.
+    Unix {
+        /// The user's id, by the kernel's word.
+        uid: u32,
+    },
+}
+
+/// Serves until `stop` is cancelled; streams end with it, other answers get a moment to finish.
+pub async fn serve(bound: Bound, app: App, stop: CancellationToken) -> io::Result<()> {
+    let tcp = TcpListener::from_std(bound.tcp)?;
+    let router = routes::router(app);
+    let tracker = TaskTracker::new();
+    let connections = Connections {
+        router,
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+    };
+    // The guard of the socket's file lives until the end.
+    let mut _socket_file = None;
+    if let Some((unix, file)) = bound.unix {
+        _socket_file = Some(file);
+        let unix = UnixListener::from_std(unix)?;
+        tracker.spawn(connections.clone().accept(Listener::Unix(unix)));
+    }
+    tracker.spawn(connections.accept(Listener::Tcp(tcp)));
+    stop.cancelled().await;
+    tracker.close();
+    tracker.wait().await;
+    Ok(())
+}
+
+type Stream = Either<TcpStream, UnixStream>;
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn connections_max(&self) -> usize {
+        match self {
+            Self::Tcp(_) => CONNECTIONS_MAX,
+            Self::Unix(_) => SOCKET_CONNECTIONS_MAX,
+        }
+    }
+
+    /// The next connection, once one of the `slots` is free for it.
+    async fn accept(&self, slots: &Arc<Semaphore>) -> io::Result<(Stream, Peer, Slot)> {
+        let slot = Arc::clone(slots).acquire_owned().await.ok();
+        let (stream, peer) = match self {
+            Self::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr()?;
+                (Either::Left(stream), Peer::Tcp { remote, local })
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                (Either::Right(stream), Peer::Unix { uid })
+            }
+        };
+        Ok((stream, peer, slot))
+    }
+}
+
+type Slot = Option<OwnedSemaphorePermit>;
+
+#[derive(Clone)]
+struct Connections {
+    router: Router,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    async fn accept(self, listener: Listener) {
+        let slots = Arc::new(Semaphore::new(listener.connections_max()));
+        while let Some(accepted) = self.stop.run_until_cancelled(listener.accept(&slots)).await {
+            match accepted {
+                Ok((stream, peer, slot)) => {
+                    let connection = self.clone();
+                    self.tracker.spawn(async move {
+                        connection.converse(stream, peer).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "web: cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(self, stream: Stream, peer: Peer) {
+        let router = self.router;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            let mut router = router.clone();
+            async move {
+                let answer: Result<_, Infallible> = router.call(request).await;
+                answer
+            }
+        });
+        let stream = TokioIo::new(stream);
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS_WITHIN)
+                .serve_connection(stream, service)
+        );
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(STOP_WITHIN, connection).await.ok()
+            }
+        };
+        if let Some(Err(error)) = ended {
+            tracing::debug!(%error, "web: connection broken off");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The web face as a whole, without a network.
