@@ -6,7 +6,7 @@
 //! when every incident named in them is settled.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,8 @@ pub(super) struct Journal {
     jobs: Option<mpsc::Sender<Job>>,
     closed: Arc<Mutex<Vec<Page>>>,
     writer: Option<JoinHandle<()>>,
+    /// Held as long as anything of this run can still write.
+    _lock: File,
 }
 
 impl Journal {
@@ -103,6 +105,7 @@ impl Journal {
                 .at("create", dir)?;
             durable::sync_parent(dir)?;
         }
+        let lock = lock(dir)?;
         let mut damaged = Vec::new();
         let mut pages = Vec::new();
         let mut next = 1;
@@ -127,6 +130,7 @@ impl Journal {
             jobs: Some(jobs),
             closed,
             writer: Some(writer),
+            _lock: lock,
         };
         Ok((journal, damaged))
     }
@@ -280,6 +284,30 @@ impl Writer {
     }
 }
 
+/// Two servers on one journal would write over each other: the second is refused.
+fn lock(dir: &Path) -> Result<File, IoError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::Error(error) => IoError::new("lock", &path, error),
+        TryLockError::WouldBlock => {
+            let running = "another server works here; stop it first";
+            IoError::new(
+                "lock",
+                &path,
+                io::Error::new(io::ErrorKind::WouldBlock, running),
+            )
+        }
+    })?;
+    Ok(file)
+}
+
 fn line(entry: &Entry, out: &mut Vec<u8>) -> serde_json::Result<()> {
     let json = serde_json::to_vec(entry)?;
     out.extend_from_slice(sum(&json).as_bytes());
@@ -397,7 +425,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("journal");
         let (journal, ..) = open(&place);
-        fs::remove_dir(&place).unwrap();
+        fs::remove_dir_all(&place).unwrap();
         let why = journal.append(&[entry(1)]).await.unwrap_err();
         assert!(why.contains("create"), "{why}");
         fs::create_dir(&place).unwrap();
@@ -450,5 +478,15 @@ mod tests {
         assert!(error.contains("No space left"), "{error}");
         writer.write(&[job()]).unwrap();
         assert_eq!(files(dir.path()).unwrap()[0].0, 7);
+    }
+
+    #[tokio::test]
+    async fn a_second_server_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path());
+        let error = Journal::open(dir.path(), |_| {}).unwrap_err().to_string();
+        assert!(error.contains("another server"), "{error}");
+        drop(first);
+        open(dir.path());
     }
 }

@@ -118,7 +118,7 @@ async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk
     let over = Timestamp::now() >= window.to;
     let working = Arc::clone(engine);
     let name = id.clone();
-    let worked = tokio::task::spawn_blocking(move || {
+    let worked = engine.tasks.spawn_blocking(move || {
         let pinned = working.recorder.pin(name.as_str(), window);
         // What joined is written down even while the recorder is away, once there is a folder.
         let written = working.write_down(&name, &desk);
@@ -174,7 +174,9 @@ async fn seal(
     };
     let working = Arc::clone(engine);
     let name = id.clone();
-    let worked = tokio::task::spawn_blocking(move || seal_now(&working, &name, &window, &desk));
+    let worked = engine
+        .tasks
+        .spawn_blocking(move || seal_now(&working, &name, &window, &desk));
     match worked.await {
         Ok(sealed) => sealed.map_err(|error| format!("sealing failed: {error}")),
         Err(error) => Err(format!("sealing failed: {error}")),

@@ -598,7 +598,7 @@ async fn a_journal_on_a_broken_disk_refuses_and_recovers() {
     let site = Site::new();
     let mut server = site.open();
     let journal = site.dir.path().join("journal");
-    fs::remove_dir(&journal).unwrap();
+    fs::remove_dir_all(&journal).unwrap();
     let refused = server.incidents.intake().submit(site.trigger("db")).await;
     assert!(refused.unwrap_err().to_string().contains("journal"));
     assert!(server.incidents.list().is_empty());
