@@ -1,4 +1,28 @@
 //! The process that must not fail: captures packets and writes the ring. It parses no packet.
+//!
+//! ```text
+//! libpcap's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
+//! ```
+//!
+//! [`capture`] is one thread per interface; [`writer`] encodes packets into [`slots`], mapped
+//! memory that outlives the process; [`keeper`] is a second thread that writes them to a
+//! [`segment_file`] and may wait for the disk; [`store`] rotates the ring and links what is pinned.
+//! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
+pub mod capture;
 pub mod client;
+pub mod config;
+pub mod control;
+pub mod gaps;
+pub mod keeper;
 pub mod protocol;
+pub mod recovery;
+pub mod release;
+pub mod segment_file;
+pub mod service;
+pub mod shared;
+pub mod slots;
+pub mod socket;
+pub mod store;
+pub mod watch;
+pub mod writer;

@@ -43,8 +43,8 @@ impl Accounting {
         }
     }
 
-    /// Takes the next sample.
-    pub fn add(&mut self, sample: &Sample) {
+    /// Takes the next sample; `packets` lie between it and the sample before.
+    pub fn add(&mut self, sample: &Sample, packets: u64) {
         if self.run.is_none_or(|run| run.start != sample.start) {
             if let Some(run) = self.run.take() {
                 self.total = self.total.plus(&run.share());
@@ -54,13 +54,7 @@ impl Accounting {
             }
             self.run = Some(Run {
                 start: sample.start,
-                // A process that began within the window counts from zero; of one that began
-                // earlier the first sample is the base, unless a later one still lies before.
-                before: if sample.start >= self.window.from {
-                    Counters::default()
-                } else {
-                    sample.counters
-                },
+                before: self.base(sample, packets),
                 now: sample.counters,
                 ended: false,
             });
@@ -76,6 +70,21 @@ impl Accounting {
         run.ended = sample.at >= self.window.to;
     }
 
+    /// What a process had counted before the window, as far as its first sample tells: nothing if
+    /// it began within the window, else what the sample says less the packets that precede it.
+    /// A later sample that still lies before the window replaces it.
+    fn base(&self, sample: &Sample, packets: u64) -> Counters {
+        if sample.start >= self.window.from {
+            return Counters::default();
+        }
+        let mut base = sample.counters;
+        if sample.at > self.window.from {
+            base.received = base.received.saturating_sub(packets);
+            base.written = base.written.saturating_sub(packets);
+        }
+        base
+    }
+
     /// The sum so far.
     pub fn counters(&self) -> Counters {
         self.run
@@ -87,11 +96,13 @@ impl Accounting {
 mod tests {
     use super::*;
 
+    /// Received packets of a window, from samples (process start, time, received in all). Three
+    /// packets lie before each.
     fn over(window: (u64, u64), samples: &[(u64, u64, u64)]) -> u64 {
         let at = Timestamp::from_ns;
         let mut accounting = Accounting::new(Window::new(at(window.0), at(window.1)));
         for &(start, now, received) in samples {
-            accounting.add(&Sample {
+            let sample = Sample {
                 at: at(now),
                 start: at(start),
                 counters: Counters {
@@ -99,7 +110,8 @@ mod tests {
                     ..Counters::default()
                 },
                 last: false,
-            });
+            };
+            accounting.add(&sample, 3);
         }
         accounting.counters().received
     }
@@ -110,6 +122,12 @@ mod tests {
         assert_eq!(over((20, 40), &samples), 12);
         assert_eq!(over((15, 35), &samples), 14);
         assert_eq!(over((0, 100), &samples), 31);
+        assert_eq!(over((10, 100), &samples), 30);
+    }
+
+    #[test]
+    fn packets_before_the_first_sample_count() {
+        assert_eq!(over((7, 40), &[(0, 10, 100), (0, 20, 110)]), 13);
     }
 
     #[test]

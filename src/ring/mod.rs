@@ -6,3 +6,7 @@ pub mod accounting;
 pub mod catalog;
 pub mod names;
 pub mod reader;
+pub mod window;
+
+#[cfg(test)]
+pub(crate) mod fixture;

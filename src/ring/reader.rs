@@ -89,6 +89,12 @@ impl SegmentReader {
         self.blocks.interface(number)
     }
 
+    /// The data of the packet that [`SegmentReader::next`] has just returned, `captured` bytes
+    /// long. For callers that cannot keep the first borrow.
+    pub fn packet_data(&self, captured: usize) -> &[u8] {
+        self.blocks.packet_data(captured)
+    }
+
     /// The next packet or sample. What follows an error, [`Item::End`] or [`Item::Torn`] is the
     /// same again.
     #[expect(clippy::should_implement_trait, reason = "lends from its own buffer")]

@@ -1,0 +1,144 @@
+//! `[capture]` and `[ring]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::time::span;
+
+/// `[capture]`: what is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaptureConfig {
+    /// Interfaces to record, each into its own ring.
+    pub interfaces: Vec<String>,
+    /// Capture filter, pcap-filter(7); empty records everything.
+    pub filter: String,
+    /// Bytes kept of each packet, 64 to 262144.
+    pub snaplen: u32,
+    /// The kernel's buffer per interface, 1MiB to 2047MiB.
+    pub buffer: ByteSize,
+    /// Whether to put interfaces into promiscuous mode.
+    pub promiscuous: bool,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            filter: String::new(),
+            snaplen: 262_144,
+            buffer: ByteSize::mib(256),
+            promiscuous: true,
+        }
+    }
+}
+
+/// `[ring]`: where and how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RingConfig {
+    /// The ring's folder.
+    pub path: PathBuf,
+    /// Bytes per interface.
+    pub size: ByteSize,
+    /// Bytes per segment, 1MiB to 1GiB.
+    pub segment: ByteSize,
+    /// Memory that absorbs the disk's stalls, per interface; at least three segments.
+    pub memory: ByteSize,
+    /// How often what was captured is put on disk, 100ms to 60s.
+    #[serde(with = "span")]
+    pub sync: Duration,
+    /// A tmpfs for the slots' memory; survives a killed recorder.
+    pub slots: PathBuf,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/var/lib/wirewitness/ring"),
+            size: ByteSize::gib(100),
+            segment: ByteSize::mib(16),
+            memory: ByteSize::mib(256),
+            sync: Duration::from_secs(1),
+            slots: PathBuf::from("/dev/shm"),
+        }
+    }
+}
+
+/// A key whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct InvalidKey {
+    /// The key, with its table: `ring.segment`.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+fn invalid(key: &'static str, problem: impl Into<String>) -> InvalidKey {
+    InvalidKey {
+        key,
+        problem: problem.into(),
+    }
+}
+
+impl CaptureConfig {
+    /// Checks what can be checked without touching the machine.
+    pub fn check(&self) -> Result<(), InvalidKey> {
+        for (i, name) in self.interfaces.iter().enumerate() {
+            if name.is_empty() || name.len() > 64 || name.contains(['/', '\0']) {
+                return Err(invalid(
+                    "capture.interfaces",
+                    format!("{name:?} is not an interface name"),
+                ));
+            }
+            if self.interfaces.iter().take(i).any(|other| other == name) {
+                return Err(invalid(
+                    "capture.interfaces",
+                    format!("{name:?} is listed twice"),
+                ));
+            }
+        }
+        if !(64..=262_144).contains(&self.snaplen) {
+            let problem = format!("{} is out of range: 64 to 262144 bytes", self.snaplen);
+            return Err(invalid("capture.snaplen", problem));
+        }
+        if !(ByteSize::mib(1)..=ByteSize::mib(2047)).contains(&self.buffer) {
+            let problem = format!("{} is out of range: 1MiB to 2047MiB", self.buffer);
+            return Err(invalid("capture.buffer", problem));
+        }
+        Ok(())
+    }
+}
+
+impl RingConfig {
+    /// Checks what can be checked without touching the machine.
+    pub fn check(&self) -> Result<(), InvalidKey> {
+        if !(ByteSize::mib(1)..=ByteSize::gib(1)).contains(&self.segment) {
+            let problem = format!("{} is out of range: 1MiB to 1GiB", self.segment);
+            return Err(invalid("ring.segment", problem));
+        }
+        if self.memory.as_u64() < 3 * self.segment.as_u64() {
+            let problem = format!(
+                "{} holds fewer than three segments of {}; raise it or lower ring.segment",
+                self.memory, self.segment
+            );
+            return Err(invalid("ring.memory", problem));
+        }
+        if self.size.as_u64() < 3 * self.segment.as_u64() {
+            let problem = format!(
+                "{} holds fewer than three segments of {}; raise it or lower ring.segment",
+                self.size, self.segment
+            );
+            return Err(invalid("ring.size", problem));
+        }
+        if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&self.sync) {
+            let problem = format!("{:?} is out of range: 100ms to 60s", self.sync);
+            return Err(invalid("ring.sync", problem));
+        }
+        Ok(())
+    }
+}

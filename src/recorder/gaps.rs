@@ -1,0 +1,97 @@
+//! The record of what was not recorded: `ring/<interface>/gaps.jsonl`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{IoContext, IoError};
+use crate::recorder::protocol::Gap;
+use crate::time::Timestamp;
+
+/// Its file name.
+pub const GAPS_FILE: &str = "gaps.jsonl";
+
+/// Appends to the record.
+#[derive(Debug)]
+pub struct GapLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl GapLog {
+    /// Opens the record of a ring's folder, without the gaps that ended before `oldest`.
+    pub fn open(folder: &Path, oldest: Timestamp) -> Result<Self, IoError> {
+        let path = folder.join(GAPS_FILE);
+        let mut kept = String::new();
+        for gap in read_gaps(folder)?.iter().filter(|gap| gap.to >= oldest) {
+            kept.push_str(&line(gap));
+        }
+        let fresh = folder.join(format!(".{GAPS_FILE}.new"));
+        let mut file = options().truncate(true).open(&fresh).at("create", &fresh)?;
+        file.write_all(kept.as_bytes()).at("write", &fresh)?;
+        file.sync_all().at("fsync", &fresh)?;
+        fs::rename(&fresh, &path).at("rename", &fresh)?;
+        Ok(Self { file, path })
+    }
+
+    /// Appends a gap, durably.
+    pub fn append(&mut self, gap: &Gap) -> Result<(), IoError> {
+        self.file
+            .write_all(line(gap).as_bytes())
+            .at("write", &self.path)?;
+        self.file.sync_data().at("fdatasync", &self.path)
+    }
+}
+
+/// The gaps of a ring's folder. Lines that are not whole (a torn tail) are passed over.
+pub fn read_gaps(folder: &Path) -> Result<Vec<Gap>, IoError> {
+    let path = folder.join(GAPS_FILE);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => {
+            let text = text.at("read", &path)?;
+            Ok(text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect())
+        }
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o640);
+    options
+}
+
+fn line(gap: &Gap) -> String {
+    serde_json::to_string(gap)
+        .map(|json| json + "\n")
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::protocol::GapCause;
+
+    #[test]
+    fn old_gaps_go_with_the_ring_and_torn_lines_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let gap = |from, to| Gap {
+            interface: "eth0".into(),
+            from: Timestamp::from_ns(from),
+            to: Timestamp::from_ns(to),
+            cause: GapCause::RecorderDown,
+        };
+        let mut log = GapLog::open(dir.path(), Timestamp::MIN).unwrap();
+        log.append(&gap(1, 2)).unwrap();
+        log.append(&gap(5, 6)).unwrap();
+        log.file.write_all(b"{\"interface\":\"et").unwrap();
+        assert_eq!(read_gaps(dir.path()).unwrap().len(), 2);
+        let mut log = GapLog::open(dir.path(), Timestamp::from_ns(4)).unwrap();
+        log.append(&gap(7, 8)).unwrap();
+        assert_eq!(read_gaps(dir.path()).unwrap(), [gap(5, 6), gap(7, 8)]);
+    }
+}

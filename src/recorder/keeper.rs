@@ -1,0 +1,207 @@
+//! The keeper thread: writes slots to segment files and rotates the ring. It may wait for the
+//! disk; the capture thread never does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::IoError;
+use crate::recorder::gaps::GapLog;
+use crate::recorder::segment_file::SegmentFile;
+use crate::recorder::shared::Shared;
+use crate::recorder::slots::{Slot, SlotFill, SlotRead};
+use crate::recorder::store::Store;
+use crate::recorder::writer::{Done, Event};
+use crate::ring::names::SegmentName;
+use crate::time::Timestamp;
+
+/// How long to wait before a failed write is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The keeper of one interface.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The ring's files.
+    pub store: Arc<Store>,
+    /// What it tells others.
+    pub shared: Arc<Shared>,
+    /// From the writer; ends when the writer does.
+    pub events: Receiver<Event>,
+    /// Slots to be filled again.
+    pub free: Sender<Slot>,
+    /// The record of gaps.
+    pub gaps: GapLog,
+    /// Bytes reserved for a segment.
+    pub segment_bytes: u64,
+    /// Closed when the recorder stops: a write that fails then is left to the next start.
+    pub stopping: Receiver<()>,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Active {
+    read: SlotRead,
+    file: Option<SegmentFile>,
+}
+
+impl Keeper {
+    /// Writes until the writer ends.
+    pub fn run(mut self) {
+        let mut active = None;
+        let events = self.events.clone();
+        for event in &events {
+            self.handle(event, &mut active);
+        }
+    }
+
+    fn handle(&mut self, event: Event, active: &mut Option<Active>) {
+        match event {
+            Event::Opened(read) => *active = Some(Active { read, file: None }),
+            Event::Progress { upto, at, done } => {
+                let written = active
+                    .as_mut()
+                    .is_none_or(|active| self.write(active, upto));
+                self.answer(written, at, done);
+            }
+            Event::Sealed { fill, at, done } => {
+                let written = active.take().is_none_or(|active| self.finish(active, fill));
+                self.answer(written, at, done);
+            }
+            Event::Nothing { at, done } => self.answer(true, at, done),
+            Event::Gap(gap) => {
+                if let Err(error) = self.gaps.append(&gap) {
+                    tracing::error!(%error, ?gap, "a gap could not be put on record");
+                }
+            }
+        }
+    }
+
+    /// Answers who waits; on failure they see their channel close.
+    fn answer(&self, written: bool, at: Timestamp, done: Vec<Done>) {
+        if !written {
+            return;
+        }
+        self.shared.set_durable(at);
+        for done in done {
+            if done.send(()).is_err() {
+                tracing::debug!("nobody waits for this flush any more");
+            }
+        }
+    }
+
+    /// Brings the file up to `upto` bytes; false when the recorder stops first.
+    fn write(&self, active: &mut Active, upto: usize) -> bool {
+        self.until_it_works(|keeper| keeper.try_write(active, upto))
+    }
+
+    fn finish(&self, mut active: Active, fill: SlotFill) -> bool {
+        let upto = fill.len();
+        let written = self.until_it_works(|keeper| {
+            keeper.try_write(&mut active, upto)?;
+            match active.file.as_mut().map(SegmentFile::finish) {
+                Some(Err(error)) => {
+                    active.file = None;
+                    Err(error)
+                }
+                _ => Ok(()),
+            }
+        });
+        if !written {
+            // Slot and file stay as they are; the next start finds both.
+            return false;
+        }
+        self.store.sealed();
+        // The writer is gone when the recorder stops; then nobody needs the slot.
+        if self.free.send(Slot::rejoin(fill, active.read)).is_err() {
+            tracing::debug!("the writer is gone");
+        }
+        true
+    }
+
+    fn until_it_works(&self, mut work: impl FnMut(&Self) -> Result<(), IoError>) -> bool {
+        let mut warned = Instant::now();
+        loop {
+            match work(self) {
+                Ok(()) => {
+                    self.shared.set_disk_error(None);
+                    return true;
+                }
+                Err(error) => {
+                    self.shared.set_disk_error(Some(error.to_string()));
+                    if warned.elapsed() > Duration::from_mins(1) {
+                        warned = Instant::now();
+                        tracing::error!(interface = self.shared.name, %error, "the ring still cannot be written");
+                    }
+                    self.make_room_for(&error);
+                    if self.is_stopping() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits out the retry interval; true when the recorder stops meanwhile.
+    fn is_stopping(&self) -> bool {
+        let timeout = self.stopping.recv_timeout(RETRY);
+        timeout == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+    }
+
+    /// On a full disk, what is oldest makes room for what is new.
+    fn make_room_for(&self, error: &IoError) {
+        if error.source.kind() != std::io::ErrorKind::StorageFull {
+            return;
+        }
+        match self.store.give_up_oldest() {
+            Ok(true) => tracing::warn!(
+                interface = self.shared.name,
+                "disk full: the oldest segment was given up"
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "disk full, and nothing can be given up"),
+        }
+    }
+
+    fn try_write(&self, active: &mut Active, upto: usize) -> Result<(), IoError> {
+        let name = SegmentName {
+            number: active.read.number(),
+            first: active.read.first(),
+        };
+        let mut file = match active.file.take() {
+            Some(file) => file,
+            None => self.create(name)?,
+        };
+        let written = usize::try_from(file.written()).unwrap_or(usize::MAX);
+        let bytes = active.read.bytes().get(written..upto).unwrap_or_default();
+        // After a failed sync nobody knows what is on the medium: the file is dropped, and the
+        // slot, which still holds everything, is written anew.
+        if !bytes.is_empty() {
+            file.append(bytes)?;
+        }
+        if file.is_visible() {
+            self.store.grown(file.written());
+        } else {
+            self.publish(&mut file)?;
+        }
+        active.file = Some(file);
+        Ok(())
+    }
+
+    fn create(&self, name: SegmentName) -> Result<SegmentFile, IoError> {
+        self.store.make_room(self.segment_bytes)?;
+        SegmentFile::create(self.store.folder(), name, self.segment_bytes)
+    }
+
+    fn publish(&self, file: &mut SegmentFile) -> Result<(), IoError> {
+        let again = self.store.newest() == Some(file.name().number);
+        file.publish()?;
+        if again {
+            self.store.replaced(file.name());
+            self.store.grown(file.written());
+        } else {
+            self.store.created(file.name(), file.written());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! What the threads of one interface tell each other and the control socket.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::counters::Counters;
+use crate::recorder::protocol::InterfaceState;
+use crate::time::Timestamp;
+
+/// State of one interface, written by its threads and read by anyone.
+#[derive(Debug)]
+pub struct Shared {
+    /// Configured name.
+    pub name: String,
+    received: AtomicU64,
+    written: AtomicU64,
+    written_bytes: AtomicU64,
+    dropped_kernel: AtomicU64,
+    dropped_ring: AtomicU64,
+    dropped_iface: AtomicU64,
+    /// Packets per second over the last second, as the bits of an f64.
+    packets_per_second: AtomicU64,
+    bytes_per_second: AtomicU64,
+    /// Up to where the ring on disk is whole, ns.
+    durable_ns: AtomicU64,
+    /// The link as the watcher last saw it.
+    pub link: Link,
+    state: Mutex<StateSince>,
+    disk_error: Mutex<Option<String>>,
+    wake: OwnedFd,
+}
+
+/// What the watcher saw of the network interface.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// Its index, 0 when there is none of the name.
+    pub index: AtomicU32,
+    /// Whether it is administratively up.
+    pub up: AtomicBool,
+    /// Packets its driver dropped since it was made.
+    pub drops: AtomicU64,
+}
+
+/// A state, since when, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSince {
+    /// The state.
+    pub state: InterfaceState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, or what else is worth knowing.
+    pub why: Option<String>,
+}
+
+impl Shared {
+    /// For the interface `name`, absent until somebody says otherwise.
+    pub fn new(name: &str) -> std::io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
+        let state = StateSince {
+            state: InterfaceState::Absent,
+            since: Timestamp::now(),
+            why: None,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            received: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            dropped_kernel: AtomicU64::new(0),
+            dropped_ring: AtomicU64::new(0),
+            dropped_iface: AtomicU64::new(0),
+            packets_per_second: AtomicU64::new(0),
+            bytes_per_second: AtomicU64::new(0),
+            durable_ns: AtomicU64::new(0),
+            link: Link::default(),
+            state: Mutex::new(state),
+            disk_error: Mutex::new(None),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Publishes the capture thread's counters.
+    pub fn publish(&self, counters: &Counters) {
+        self.received.store(counters.received, Ordering::Relaxed);
+        self.written.store(counters.written, Ordering::Relaxed);
+        self.written_bytes
+            .store(counters.written_bytes, Ordering::Relaxed);
+        self.dropped_kernel
+            .store(counters.dropped_kernel, Ordering::Relaxed);
+        self.dropped_ring
+            .store(counters.dropped_ring, Ordering::Relaxed);
+        self.dropped_iface
+            .store(counters.dropped_iface, Ordering::Relaxed);
+    }
+
+    /// The counters as last published.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            received: self.received.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            dropped_kernel: self.dropped_kernel.load(Ordering::Relaxed),
+            dropped_ring: self.dropped_ring.load(Ordering::Relaxed),
+            dropped_iface: self.dropped_iface.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Publishes packets and bytes per second.
+    pub fn publish_rates(&self, packets: f64, bytes: f64) {
+        self.packets_per_second
+            .store(packets.to_bits(), Ordering::Relaxed);
+        self.bytes_per_second
+            .store(bytes.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Packets and bytes per second as last published.
+    pub fn rates(&self) -> (f64, f64) {
+        let load = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
+        (load(&self.packets_per_second), load(&self.bytes_per_second))
+    }
+
+    /// Says up to where the ring on disk is whole.
+    pub fn set_durable(&self, at: Timestamp) {
+        self.durable_ns.store(at.as_ns(), Ordering::Release);
+    }
+
+    /// Up to where the ring on disk is whole; `None` before anything is on disk.
+    pub fn durable(&self) -> Option<Timestamp> {
+        match self.durable_ns.load(Ordering::Acquire) {
+            0 => None,
+            ns => Some(Timestamp::from_ns(ns)),
+        }
+    }
+
+    /// Changes the state, and says so in the log; no change is silent and none is said twice.
+    pub fn set_state(&self, state: InterfaceState, why: Option<String>) {
+        let mut current = lock(&self.state);
+        if current.state == state && current.why == why {
+            return;
+        }
+        let reason = why.as_deref().unwrap_or("");
+        match state {
+            InterfaceState::Running | InterfaceState::Finished => {
+                tracing::info!(interface = self.name, ?state, reason, "interface");
+            }
+            _ => tracing::warn!(
+                interface = self.name,
+                ?state,
+                reason,
+                "interface is not recorded"
+            ),
+        }
+        *current = StateSince {
+            state,
+            since: Timestamp::now(),
+            why,
+        };
+    }
+
+    /// The state.
+    pub fn state(&self) -> StateSince {
+        lock(&self.state).clone()
+    }
+
+    /// Says what is wrong with the disk, or that nothing is any more.
+    pub fn set_disk_error(&self, error: Option<String>) {
+        let mut current = lock(&self.disk_error);
+        match (&*current, &error) {
+            (None, Some(error)) => {
+                tracing::error!(
+                    interface = self.name,
+                    error,
+                    "the ring cannot be written; packets wait in memory"
+                );
+            }
+            (Some(_), None) => tracing::info!(interface = self.name, "the ring is written again"),
+            _ => {}
+        }
+        *current = error;
+    }
+
+    /// What is wrong with the disk.
+    pub fn disk_error(&self) -> Option<String> {
+        lock(&self.disk_error).clone()
+    }
+
+    /// Wakes the capture thread.
+    pub fn wake(&self) {
+        // A full eventfd is awake already.
+        if let Err(error) = rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) {
+            tracing::debug!(%error, "wake");
+        }
+    }
+
+    /// The descriptor to poll for [`Self::wake`].
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Forgets a wake that was answered.
+    pub fn clear_wake(&self) {
+        let mut count = [0; 8];
+        // EAGAIN: nobody woke us.
+        if let Err(error) = rustix::io::read(&self.wake, &mut count) {
+            tracing::trace!(%error, "no wake");
+        }
+    }
+}
+
+/// Locks, also after another thread panicked: every value behind these locks is whole at any time.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

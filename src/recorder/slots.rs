@@ -1,0 +1,438 @@
+//! Slots: a mapped file on tmpfs, cut into pieces of one segment each.
+//!
+//! The capture thread encodes packets into a slot; the keeper writes the same bytes to disk. The
+//! file outlives a killed process, so that its successor finds what was accepted and not yet
+//! written ([`crate::recorder::recovery`]).
+//!
+//! Layout: one header page group, then `count` slots of `slot_bytes`. The header holds, little
+//! words of 64 bit: magic, version, count, slot bytes; then from byte 64 on, 64 bytes a slot:
+//! state, segment number, first packet ns, committed bytes.
+//!
+//! # Who may touch what
+//!
+//! A [`Slot`] is the right to a whole slot. [`Slot::begin`] splits it into a [`SlotFill`], the
+//! only writer, of the bytes from `committed` on, and a [`SlotRead`], which sees only the bytes
+//! below `committed`, which no one writes any more. Both are needed to make it a [`Slot`] again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapRaw};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{IoContext, IoError};
+use crate::time::Timestamp;
+
+/// Everything on disk is a multiple of this: O_DIRECT's alignment on common devices, the page
+/// size, and ext4's block size.
+pub const BLOCK_BYTES: usize = 4096;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"wwslots\0");
+const VERSION: u64 = 1;
+const RECORD_WORDS: usize = 8;
+const STATE_FREE: u64 = 0;
+const STATE_FILLING: u64 = 1;
+const STATE_SEALED: u64 = 2;
+
+/// The mapped file.
+#[derive(Debug)]
+pub struct Slots {
+    map: MmapRaw,
+    path: PathBuf,
+    count: usize,
+    slot_bytes: usize,
+}
+
+/// What a slot held when its recorder died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover<'a> {
+    /// The segment's number.
+    pub number: u64,
+    /// Its first packet.
+    pub first: Timestamp,
+    /// Whole blocks, from the Section Header Block on.
+    pub bytes: &'a [u8],
+}
+
+impl Slots {
+    /// Creates the file anew, replacing any other, and touches every page, so that no store into
+    /// it can fail later. `slot_bytes` is rounded up to whole blocks.
+    pub fn create(path: &Path, count: usize, slot_bytes: usize) -> Result<Self, IoError> {
+        let slot_bytes = slot_bytes.next_multiple_of(BLOCK_BYTES);
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(IoError::new("replace", path, error));
+            }
+            _ => {}
+        }
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(
+            rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).at("create", path)?,
+        );
+        let bytes = header_bytes(count) + count * slot_bytes;
+        let len = u64::try_from(bytes).unwrap_or(u64::MAX);
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
+            .at("reserve memory for", path)?;
+        let slots = Self::map(&file, path, count, slot_bytes)?;
+        for advice in [Advice::HugePage, Advice::DontDump, Advice::PopulateWrite] {
+            // Hints: a kernel without them gives smaller pages, later.
+            if let Err(error) = slots.map.advise(advice) {
+                tracing::debug!(?advice, %error, "the kernel does not take this advice");
+            }
+        }
+        for (index, value) in [MAGIC, VERSION, to_u64(count), to_u64(slot_bytes)]
+            .into_iter()
+            .enumerate()
+        {
+            slots.word(index).store(value, Ordering::Release);
+        }
+        Ok(slots)
+    }
+
+    /// Opens what a recorder left behind; `None` when there is nothing or it is not ours.
+    pub fn open(path: &Path) -> Result<Option<Self>, IoError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            file => File::from(file.at("open", path)?),
+        };
+        let len = file.metadata().at("stat", path)?.len();
+        if len < to_u64(BLOCK_BYTES) {
+            return Ok(None);
+        }
+        // Map the header page alone first: the numbers that size the mapping are in it.
+        let header = Self::map(&file, path, 0, 0)?;
+        let [magic, version, count, slot_bytes] =
+            [0, 1, 2, 3].map(|index| header.word(index).load(Ordering::Acquire));
+        let (Ok(count), Ok(slot_bytes)) = (usize::try_from(count), usize::try_from(slot_bytes))
+        else {
+            return Ok(None);
+        };
+        let expected = count
+            .checked_mul(slot_bytes)
+            .and_then(|bytes| {
+                bytes.checked_add(
+                    count
+                        .checked_mul(RECORD_WORDS * 8)?
+                        .checked_add(2 * BLOCK_BYTES)?,
+                )
+            })
+            .is_some_and(|_| len == to_u64(header_bytes(count) + count * slot_bytes));
+        if magic != MAGIC || version != VERSION || !expected || slot_bytes % BLOCK_BYTES != 0 {
+            return Ok(None);
+        }
+        Self::map(&file, path, count, slot_bytes).map(Some)
+    }
+
+    fn map(file: &File, path: &Path, count: usize, slot_bytes: usize) -> Result<Self, IoError> {
+        let len = header_bytes(count) + count * slot_bytes;
+        let map = memmap2::MmapOptions::new()
+            .len(len)
+            .map_raw(file)
+            .at("map", path)?;
+        Ok(Self {
+            map,
+            path: path.to_owned(),
+            count,
+            slot_bytes,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a dead recorder left, in order of segment numbers. Takes the whole mapping, so that no
+    /// slot of it can be in use.
+    pub fn leftovers(&mut self) -> Vec<Leftover<'_>> {
+        let mut found: Vec<Leftover<'_>> = (0..self.count)
+            .filter(|&index| self.record(index, 0).load(Ordering::Acquire) != STATE_FREE)
+            .map(|index| {
+                let committed = self.record(index, 3).load(Ordering::Acquire);
+                let committed = usize::try_from(committed).unwrap_or(0).min(self.slot_bytes);
+                Leftover {
+                    number: self.record(index, 1).load(Ordering::Acquire),
+                    first: Timestamp::from_ns(self.record(index, 2).load(Ordering::Acquire)),
+                    bytes: self.committed(index, committed),
+                }
+            })
+            .filter(|leftover| !leftover.bytes.is_empty())
+            .collect();
+        found.sort_unstable_by_key(|leftover| leftover.number);
+        found
+    }
+
+    /// Hands out every slot, once.
+    pub fn into_slots(self) -> Vec<Slot> {
+        let slots = Arc::new(self);
+        (0..slots.count)
+            .map(|index| Slot {
+                slots: Arc::clone(&slots),
+                index,
+            })
+            .collect()
+    }
+
+    fn record(&self, slot: usize, field: usize) -> &AtomicU64 {
+        self.word(8 + slot * RECORD_WORDS + field)
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "atomics in mapped memory, shared with a successor process"
+    )]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(
+            (index + 1) * 8 <= self.map.len(),
+            "header word {index} lies outside the mapping"
+        );
+        // SAFETY: the index was just checked against the mapping's length, which `map` backs with
+        // a file of at least that length (`fallocate`d in a 0700 directory of ours, truncated by
+        // nobody), so the offset stays inside one allocation.
+        let word = unsafe { self.map.as_mut_ptr().add(index * 8) };
+        // SAFETY: the address is page-aligned plus a multiple of 8, inside the mapping, and is
+        // only ever accessed as an AtomicU64; the mapping lives as long as `self`.
+        unsafe { AtomicU64::from_ptr(word.cast()) }
+    }
+
+    /// The first `len` bytes of a slot. The caller upholds that they are committed.
+    #[expect(unsafe_code, reason = "a view into mapped memory")]
+    fn committed(&self, slot: usize, len: usize) -> &[u8] {
+        assert!(
+            slot < self.count && len <= self.slot_bytes,
+            "slot {slot} has no {len} bytes"
+        );
+        // SAFETY: slot and length were just checked, so the offset is inside the mapping.
+        let start = unsafe { self.map.as_mut_ptr().add(self.offset(slot)) };
+        // SAFETY: `len` bytes from `start` are inside the mapping. They are committed: the one
+        // `SlotFill` of this slot writes only beyond `committed`, which it raised past them with
+        // Release before we loaded it with Acquire, and the slot is begun again only by a `Slot`,
+        // which takes back the `SlotRead` (or, in `leftovers`, the `&mut self`) that borrows here.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// The bytes of a slot from `from` on. The caller is the slot's one `SlotFill`.
+    #[expect(
+        unsafe_code,
+        clippy::mut_from_ref,
+        reason = "disjoint views of mapped memory by protocol"
+    )]
+    fn uncommitted(&self, slot: usize, from: usize) -> &mut [u8] {
+        assert!(
+            slot < self.count && from <= self.slot_bytes,
+            "slot {slot} has no byte {from}"
+        );
+        // SAFETY: slot and offset were just checked, so the address is inside the mapping.
+        let start = unsafe { self.map.as_mut_ptr().add(self.offset(slot) + from) };
+        // SAFETY: the rest of the slot is inside the mapping. `from` is the fill's own committed
+        // length, so no `SlotRead` sees these bytes, and `SlotFill` is neither Clone nor shared:
+        // its `tail` borrows it mutably for as long as this slice lives.
+        unsafe { std::slice::from_raw_parts_mut(start, self.slot_bytes - from) }
+    }
+
+    fn offset(&self, slot: usize) -> usize {
+        header_bytes(self.count) + slot * self.slot_bytes
+    }
+}
+
+/// The right to one whole slot.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Arc<Slots>,
+    index: usize,
+}
+
+impl Slot {
+    /// Opens the slot for a segment.
+    pub fn begin(self, number: u64, first: Timestamp) -> (SlotFill, SlotRead) {
+        let record = |field| self.slots.record(self.index, field);
+        record(3).store(0, Ordering::Release);
+        record(1).store(number, Ordering::Release);
+        record(2).store(first.as_ns(), Ordering::Release);
+        record(0).store(STATE_FILLING, Ordering::Release);
+        let fill = SlotFill {
+            slots: Arc::clone(&self.slots),
+            index: self.index,
+            len: 0,
+        };
+        let read = SlotRead {
+            slots: self.slots,
+            index: self.index,
+            number,
+            first,
+        };
+        (fill, read)
+    }
+
+    /// Puts the two halves of a slot together again and marks it free: what it held is on disk.
+    ///
+    /// # Panics
+    /// When the halves belong to different slots, which no caller can bring about by bad input.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "taking both halves is what makes it safe"
+    )]
+    pub fn rejoin(fill: SlotFill, read: SlotRead) -> Self {
+        assert!(
+            fill.index == read.index && Arc::ptr_eq(&fill.slots, &read.slots),
+            "halves of different slots"
+        );
+        read.slots
+            .record(read.index, 0)
+            .store(STATE_FREE, Ordering::Release);
+        Self {
+            slots: fill.slots,
+            index: fill.index,
+        }
+    }
+}
+
+/// The writing half of an open slot.
+#[derive(Debug)]
+pub struct SlotFill {
+    slots: Arc<Slots>,
+    index: usize,
+    len: usize,
+}
+
+impl SlotFill {
+    /// The bytes not committed yet.
+    #[inline]
+    pub fn tail(&mut self) -> &mut [u8] {
+        self.slots.uncommitted(self.index, self.len)
+    }
+
+    /// Commits the first `bytes` of [`Self::tail`]: from now on they survive the process.
+    #[inline]
+    pub fn commit(&mut self, bytes: usize) {
+        self.len = (self.len + bytes).min(self.slots.slot_bytes);
+        self.slots
+            .record(self.index, 3)
+            .store(to_u64(self.len), Ordering::Release);
+    }
+
+    /// Bytes committed.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is committed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes free.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.slots.slot_bytes - self.len
+    }
+
+    /// Marks the segment whole.
+    pub fn seal(&mut self) {
+        self.slots
+            .record(self.index, 0)
+            .store(STATE_SEALED, Ordering::Release);
+    }
+}
+
+/// The reading half of an open slot.
+#[derive(Debug)]
+pub struct SlotRead {
+    slots: Arc<Slots>,
+    index: usize,
+    number: u64,
+    first: Timestamp,
+}
+
+impl SlotRead {
+    /// What is committed.
+    pub fn bytes(&self) -> &[u8] {
+        let len = self.slots.record(self.index, 3).load(Ordering::Acquire);
+        self.slots.committed(
+            self.index,
+            usize::try_from(len).unwrap_or(0).min(self.slots.slot_bytes),
+        )
+    }
+
+    /// The segment's number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its first packet.
+    pub fn first(&self) -> Timestamp {
+        self.first
+    }
+}
+
+fn header_bytes(count: usize) -> usize {
+    ((8 + count * RECORD_WORDS) * 8).next_multiple_of(BLOCK_BYTES)
+}
+
+fn to_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_finds_what_was_committed_and_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slots");
+        let mut slots = Slots::create(&path, 3, 8192).unwrap().into_slots();
+        let (mut fill, read) = slots.pop().unwrap().begin(7, Timestamp::from_ns(70));
+        fill.tail()[..5].copy_from_slice(b"hello");
+        fill.commit(5);
+        fill.tail()[..4].copy_from_slice(b"lost");
+        let (mut done, done_read) = slots.pop().unwrap().begin(6, Timestamp::from_ns(60));
+        done.commit(9);
+        drop(Slot::rejoin(done, done_read));
+        assert_eq!(read.bytes(), b"hello");
+
+        let mut left = Slots::open(&path).unwrap().unwrap();
+        let found = left.leftovers();
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].number, found[0].first.as_ns(), found[0].bytes),
+            (7, 70, &b"hello"[..])
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slots");
+        assert!(Slots::open(&path).unwrap().is_none());
+        for content in [vec![0; 100], vec![0xFF; 8192]] {
+            std::fs::write(&path, content).unwrap();
+            assert!(Slots::open(&path).unwrap().is_none());
+        }
+        drop(Slots::create(&path, 2, 4096).unwrap());
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(8192)
+            .unwrap();
+        assert!(Slots::open(&path).unwrap().is_none(), "cut short");
+    }
+
+    #[test]
+    fn a_slot_is_full_at_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut slots = Slots::create(&dir.path().join("slots"), 1, 5000)
+            .unwrap()
+            .into_slots();
+        let (mut fill, _read) = slots.pop().unwrap().begin(0, Timestamp::MIN);
+        assert_eq!((fill.room(), fill.tail().len()), (8192, 8192));
+        fill.commit(8192);
+        assert_eq!((fill.room(), fill.tail().len()), (0, 0));
+    }
+}

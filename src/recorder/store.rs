@@ -1,0 +1,433 @@
+//! The ring of one interface as files, and the pins that keep some of them: the only place where
+//! segments are linked and unlinked.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::error::{IoContext, IoError};
+use crate::recorder::protocol::PinnedSegment;
+use crate::recorder::segment_file::sync_folder;
+use crate::recorder::shared::lock;
+use crate::ring::catalog::{Catalog, covering};
+use crate::ring::names::{SegmentName, folder_name};
+use crate::time::{Timestamp, Window};
+
+/// One interface's ring. Shared by its keeper and the control socket.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    folder_name: String,
+    incidents: PathBuf,
+    size_bytes: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: VecDeque<(SegmentName, u64)>,
+    bytes: u64,
+    /// The segment being written, if it is visible.
+    active: Option<SegmentName>,
+    pins: Vec<Pin>,
+}
+
+#[derive(Debug, Clone)]
+struct Pin {
+    id: String,
+    window: Window,
+}
+
+/// Packets may be out of order by a little (several receive queues, several processors): a pin
+/// looks this far beyond its window for segments.
+const SLACK: Duration = Duration::from_millis(100);
+
+impl Pin {
+    fn new(id: &str, window: Window) -> Self {
+        let window = Window::new(window.from.minus(SLACK), window.to.plus(SLACK));
+        Self {
+            id: id.to_owned(),
+            window,
+        }
+    }
+}
+
+/// What the ring holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// First packet of the oldest segment.
+    pub from: Option<Timestamp>,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: u64,
+}
+
+impl Store {
+    /// The ring of `interface` under `ring`, with what `catalog` says is there.
+    pub fn new(
+        ring: &Path,
+        interface: &str,
+        incidents: &Path,
+        size: u64,
+        catalog: &Catalog,
+    ) -> Self {
+        let folder_name = folder_name(interface);
+        let segments: VecDeque<_> = catalog
+            .segments()
+            .iter()
+            .map(|s| (s.name, s.bytes))
+            .collect();
+        let state = State {
+            segments,
+            bytes: catalog.bytes(),
+            ..State::default()
+        };
+        Self {
+            folder: ring.join(&folder_name),
+            folder_name,
+            incidents: incidents.to_owned(),
+            size_bytes: size,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Where its segments are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its configured size in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// What it holds.
+    pub fn holding(&self) -> Holding {
+        let state = lock(&self.state);
+        Holding {
+            from: state.segments.front().map(|(name, _)| name.first),
+            bytes: state.bytes,
+            segments: u64::try_from(state.segments.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Number of the newest segment.
+    pub fn newest(&self) -> Option<u64> {
+        lock(&self.state)
+            .segments
+            .back()
+            .map(|(name, _)| name.number)
+    }
+
+    /// Unlinks the oldest segments until `incoming` more bytes fit. The segment being written is
+    /// never taken.
+    pub fn make_room(&self, incoming: u64) -> Result<(), IoError> {
+        let mut state = lock(&self.state);
+        while state.bytes + incoming > self.size_bytes {
+            if !self.unlink_oldest(&mut state)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks the oldest segment, because the disk has no room; false when there is none to take.
+    pub fn give_up_oldest(&self) -> Result<bool, IoError> {
+        self.unlink_oldest(&mut lock(&self.state))
+    }
+
+    fn unlink_oldest(&self, state: &mut State) -> Result<bool, IoError> {
+        let Some(&(name, bytes)) = state.segments.front() else {
+            return Ok(false);
+        };
+        if state.active == Some(name) {
+            return Ok(false);
+        }
+        let path = self.folder.join(name.to_string());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(IoError::new("rotate away", &path, error));
+            }
+            _ => {}
+        }
+        state.segments.pop_front();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        Ok(true)
+    }
+
+    /// A segment became visible: counts it and links it to the pins it belongs to.
+    pub fn created(&self, name: SegmentName, bytes: u64) {
+        let mut state = lock(&self.state);
+        state.segments.push_back((name, bytes));
+        state.bytes += bytes;
+        state.active = Some(name);
+        for pin in &state.pins {
+            if name.first < pin.window.to {
+                self.link_loudly(pin, name);
+            }
+        }
+    }
+
+    /// The segment being written grew to `bytes`.
+    pub fn grown(&self, bytes: u64) {
+        let mut state = lock(&self.state);
+        if let Some((_, len)) = state.segments.back_mut() {
+            let added = bytes.saturating_sub(*len);
+            *len = bytes;
+            state.bytes += added;
+        }
+    }
+
+    /// The segment being written was written anew as another file under the same name.
+    pub fn replaced(&self, name: SegmentName) {
+        let state = lock(&self.state);
+        for pin in &state.pins {
+            let link = self.pin_folder(&pin.id).join(name.to_string());
+            if fs::remove_file(&link).is_ok() {
+                self.link_loudly(pin, name);
+            }
+        }
+    }
+
+    /// The segment being written is sealed.
+    pub fn sealed(&self) {
+        lock(&self.state).active = None;
+    }
+
+    /// Whether the segment being written may hold packets of `window`.
+    pub fn is_open_over(&self, window: &Window) -> bool {
+        lock(&self.state)
+            .active
+            .is_some_and(|name| name.first < window.to)
+    }
+
+    /// Links what covers the window. Unless `last`, segments to come are linked as well.
+    pub fn pin(&self, id: &str, window: Window, last: bool) -> Result<(), IoError> {
+        let mut state = lock(&self.state);
+        let first: Vec<Timestamp> = state.segments.iter().map(|(name, _)| name.first).collect();
+        let pin = Pin::new(id, window);
+        let covers = covering(&first, &pin.window);
+        let names: Vec<SegmentName> = state
+            .segments
+            .iter()
+            .zip(covers)
+            .filter_map(|((name, _), covers)| covers.then_some(*name))
+            .collect();
+        state.pins.retain(|pin| pin.id != id);
+        self.make_pin_folder(id)?;
+        for name in names {
+            self.link(&pin, name)?;
+        }
+        if !last {
+            state.pins.push(pin);
+        }
+        drop(state);
+        sync_folder(&self.pin_folder(id))
+    }
+
+    /// Ends a pin.
+    pub fn unpin(&self, id: &str) {
+        lock(&self.state).pins.retain(|pin| pin.id != id);
+    }
+
+    /// What is linked for an incident.
+    pub fn pinned(&self, id: &str) -> Result<Vec<PinnedSegment>, IoError> {
+        let catalog = Catalog::scan(&self.pin_folder(id))?;
+        Ok(catalog
+            .segments()
+            .iter()
+            .map(|segment| PinnedSegment {
+                interface: self.folder_name.clone(),
+                name: segment.name.to_string(),
+            })
+            .collect())
+    }
+
+    fn pin_folder(&self, id: &str) -> PathBuf {
+        self.incidents
+            .join(id)
+            .join("segments")
+            .join(&self.folder_name)
+    }
+
+    fn make_pin_folder(&self, id: &str) -> Result<(), IoError> {
+        let incident = self.incidents.join(id);
+        make_incident_folder(&self.incidents, &incident)?;
+        let segments = incident.join("segments");
+        let folder = self.pin_folder(id);
+        let made = make_folder(&segments, 0o750)? | make_folder(&folder, 0o750)?;
+        if made {
+            sync_folder(&segments)?;
+            sync_folder(&incident)?;
+            sync_folder(&self.incidents)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a hard link; one that is there already is fine.
+    fn link(&self, pin: &Pin, name: SegmentName) -> Result<(), IoError> {
+        let name = name.to_string();
+        let link = self.pin_folder(&pin.id).join(&name);
+        match fs::hard_link(self.folder.join(&name), &link) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            // Rotated away between listing and linking cannot be: both hold the lock. It was
+            // deleted by someone else, and what is gone is reported by its absence.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::error!(segment = name, "a segment of the ring disappeared");
+                Ok(())
+            }
+            result => result.at("link", &link),
+        }
+    }
+
+    fn link_loudly(&self, pin: &Pin, name: SegmentName) {
+        let linked = self
+            .link(pin, name)
+            .and_then(|()| sync_folder(&self.pin_folder(&pin.id)));
+        if let Err(error) = linked {
+            // The pin is repeated by the server until it is complete, and links what is missing.
+            tracing::error!(incident = pin.id, %error, "cannot pin a new segment");
+        }
+    }
+}
+
+/// Makes a folder unless it is there; whether it was made. A thing of that name which is no folder
+/// of ours is refused: the server may write beside it.
+fn make_folder(path: &Path, mode: u32) -> Result<bool, IoError> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let metadata = fs::symlink_metadata(path).at("stat", path)?;
+            if metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() {
+                return Ok(false);
+            }
+            let error = std::io::Error::other("is not a folder of the recorder");
+            Err(IoError::new("use", path, error))
+        }
+        Err(error) => Err(IoError::new("create", path, error)),
+    }
+}
+
+/// An incident's folder: ours, so that the server cannot rename what we put there; sticky and
+/// writable for the server's group, so that it can add files of its own.
+fn make_incident_folder(incidents: &Path, incident: &Path) -> Result<(), IoError> {
+    if make_folder(incident, 0o750)? {
+        let group = fs::metadata(incidents).at("stat", incidents)?.gid();
+        let own = fs::metadata(incident).at("stat", incident)?.gid();
+        if group != own {
+            std::os::unix::fs::chown(incident, None, Some(group)).at("chgrp", incident)?;
+        }
+        let mode = fs::Permissions::from_mode(0o3770);
+        fs::set_permissions(incident, mode).at("chmod", incident)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_ns(seconds * 1_000_000_000)
+    }
+
+    fn name(number: u64) -> SegmentName {
+        SegmentName {
+            number,
+            first: at(number * 10),
+        }
+    }
+
+    fn rig() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("incidents")).unwrap();
+        fs::create_dir_all(dir.path().join("ring/eth0")).unwrap();
+        let store = Store::new(
+            &dir.path().join("ring"),
+            "eth0",
+            &dir.path().join("incidents"),
+            100,
+            &Catalog::default(),
+        );
+        (dir, store)
+    }
+
+    fn add(store: &Store, number: u64) {
+        fs::write(store.folder().join(name(number).to_string()), [0; 30]).unwrap();
+        store.created(name(number), 30);
+    }
+
+    fn linked(store: &Store, id: &str) -> Vec<u64> {
+        let pinned = store.pinned(id).unwrap();
+        pinned
+            .iter()
+            .map(|p| SegmentName::parse(&p.name).unwrap().number)
+            .collect()
+    }
+
+    #[test]
+    fn a_pinned_segment_outlives_the_ring() {
+        let (_dir, store) = rig();
+        for number in 1..=3 {
+            add(&store, number);
+        }
+        store.pin("i1", Window::new(at(12), at(15)), true).unwrap();
+        store.make_room(60).unwrap();
+        assert_eq!(
+            store.holding().segments,
+            1,
+            "only the newest fits beside 60 bytes"
+        );
+        assert_eq!(linked(&store, "i1"), [1]);
+    }
+
+    #[test]
+    fn segments_to_come_are_linked_until_the_window_ends() {
+        let (_dir, store) = rig();
+        add(&store, 1);
+        store.pin("i1", Window::new(at(12), at(25)), false).unwrap();
+        add(&store, 2);
+        add(&store, 3);
+        assert_eq!(
+            linked(&store, "i1"),
+            [1, 2],
+            "the third opens after the window"
+        );
+        store.pin("i1", Window::new(at(12), at(25)), true).unwrap();
+        add(&store, 4);
+        assert_eq!(
+            linked(&store, "i1"),
+            [1, 2],
+            "a pin that ended takes nothing more"
+        );
+    }
+
+    #[test]
+    fn the_segment_being_written_is_never_rotated_away() {
+        let (_dir, store) = rig();
+        add(&store, 1);
+        store.make_room(1000).unwrap();
+        assert_eq!(store.holding().segments, 1);
+    }
+
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        let (dir, store) = rig();
+        add(&store, 1);
+        let incident = dir.path().join("incidents/i1");
+        fs::create_dir(&incident).unwrap();
+        std::os::unix::fs::symlink("/tmp", incident.join("segments")).unwrap();
+        let error = store
+            .pin("i1", Window::new(at(0), at(99)), true)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("not a folder of the recorder"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,384 @@
+//! Encodes packets into slots and hands them to the keeper. Runs on the capture thread: no
+//! allocation, no lock, no system call per packet.
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+
+use crate::counters::Counters;
+use crate::pcapng::encode::{epb, epb_len};
+use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::recorder::protocol::{Gap, GapCause};
+use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
+use crate::time::Timestamp;
+
+/// Room kept in every slot for the sample that seals it.
+const RESERVE: usize = SAMPLE_LEN + BLOCK_BYTES;
+
+/// Answered (or dropped, on failure) when what was asked for is durable.
+pub type Done = Sender<()>;
+
+/// What the keeper is told, in order.
+#[derive(Debug)]
+pub enum Event {
+    /// A slot was opened.
+    Opened(SlotRead),
+    /// The slot in use may be written up to here: whole blocks, aligned, ending in a sample.
+    Progress {
+        /// Bytes.
+        upto: usize,
+        /// Time of the sample.
+        at: Timestamp,
+        /// Who waits for it.
+        done: Vec<Done>,
+    },
+    /// The slot in use holds a whole segment.
+    Sealed {
+        /// Its writing half.
+        fill: SlotFill,
+        /// Time of the final sample.
+        at: Timestamp,
+        /// Who waits for it.
+        done: Vec<Done>,
+    },
+    /// Nothing new to write; answer when everything before is durable.
+    Nothing {
+        /// Up to when nothing came.
+        at: Timestamp,
+        /// Who waits for it.
+        done: Vec<Done>,
+    },
+    /// A span was not recorded.
+    Gap(Gap),
+}
+
+/// The writer of one interface.
+#[derive(Debug)]
+pub struct SlotWriter {
+    interface: String,
+    /// SHB and IDB, the same at the head of each segment.
+    header: Vec<u8>,
+    free: Receiver<Slot>,
+    events: Sender<Event>,
+    /// Wait for a slot instead of dropping: replay of a file loses nothing by being slow.
+    patient: bool,
+    fill: Option<SlotFill>,
+    next_number: u64,
+    /// Length of the slot at its last sample.
+    sampled: usize,
+    last_sample: Timestamp,
+    last_packet: Timestamp,
+    start: Timestamp,
+    counters: Counters,
+    full_since: Option<Timestamp>,
+    scratch: Vec<u8>,
+}
+
+/// What a writer needs to begin.
+#[derive(Debug)]
+pub struct WriterParts {
+    /// Interface name.
+    pub interface: String,
+    /// Free slots.
+    pub free: Receiver<Slot>,
+    /// To the keeper.
+    pub events: Sender<Event>,
+    /// Number of the next segment.
+    pub next_number: u64,
+    /// Whether to wait for slots.
+    pub patient: bool,
+    /// Now.
+    pub start: Timestamp,
+}
+
+impl SlotWriter {
+    /// A writer with no segment open.
+    pub fn new(parts: WriterParts) -> Self {
+        Self {
+            interface: parts.interface,
+            header: Vec::new(),
+            free: parts.free,
+            events: parts.events,
+            patient: parts.patient,
+            fill: None,
+            next_number: parts.next_number,
+            sampled: 0,
+            last_sample: parts.start,
+            last_packet: Timestamp::MIN,
+            start: parts.start,
+            counters: Counters::default(),
+            full_since: None,
+            scratch: Vec::with_capacity(2 * BLOCK_BYTES),
+        }
+    }
+
+    /// Packets by fate so far. The caller adds what the kernel and the interface count.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Time of the last packet; the epoch before the first.
+    pub fn last_packet(&self) -> Timestamp {
+        self.last_packet
+    }
+
+    /// Time of the last sample.
+    pub fn last_sample(&self) -> Timestamp {
+        self.last_sample
+    }
+
+    /// Whether packets were written since the last sample.
+    pub fn is_dirty(&self) -> bool {
+        self.fill
+            .as_ref()
+            .is_some_and(|fill| fill.len() > self.sampled)
+    }
+
+    /// Sets what every segment begins with; a segment that began otherwise is sealed.
+    pub fn set_header(&mut self, header: Vec<u8>, at: Timestamp) {
+        if self.header != header {
+            self.seal(at, Vec::new());
+            self.header = header;
+        }
+    }
+
+    /// Takes a packet: `original_len` bytes on the wire, `data` captured.
+    #[inline]
+    pub fn packet(&mut self, at: Timestamp, original_len: u32, data: &[u8]) {
+        let need = epb_len(data.len()) + RESERVE;
+        if self.fill.as_ref().is_some_and(|fill| fill.room() < need) {
+            self.seal(at, Vec::new());
+        }
+        if self.fill.is_none() && !self.open(at, at) {
+            self.counters.dropped_ring += 1;
+            return;
+        }
+        let Some(fill) = &mut self.fill else { return };
+        if let Some(len) = epb(fill.tail(), 0, at, original_len, data) {
+            fill.commit(len);
+            self.counters.written += 1;
+            self.counters.written_bytes += u64::try_from(data.len()).unwrap_or(0);
+            self.last_packet = at;
+        } else {
+            self.counters.dropped_ring += 1;
+        }
+    }
+
+    /// Appends a sample and lets the keeper write up to it.
+    pub fn flush(&mut self, at: Timestamp, done: Vec<Done>) {
+        if !self.is_dirty() {
+            if !done.is_empty() {
+                self.send(Event::Nothing { at, done });
+            }
+            return;
+        }
+        self.sample(at, false);
+        self.send(Event::Progress {
+            upto: self.sampled,
+            at,
+            done,
+        });
+    }
+
+    /// Seals the open segment. Answers when it is durable.
+    pub fn seal(&mut self, at: Timestamp, done: Vec<Done>) {
+        self.sample(at, true);
+        match self.fill.take() {
+            Some(mut fill) => {
+                fill.seal();
+                self.send(Event::Sealed { fill, at, done });
+            }
+            None if done.is_empty() => {}
+            None => self.send(Event::Nothing { at, done }),
+        }
+    }
+
+    /// Makes sure that a segment vouches for the time up to `at`, even if no packet came: opens an
+    /// empty one when none is open.
+    pub fn vouch(&mut self, at: Timestamp) {
+        if self.fill.is_none() && !self.header.is_empty() {
+            self.open(self.last_sample.min(at), at);
+        }
+    }
+
+    /// Reports a span that was not recorded.
+    pub fn gap(&mut self, from: Timestamp, to: Timestamp, cause: GapCause) {
+        let gap = Gap {
+            interface: self.interface.clone(),
+            from,
+            to,
+            cause,
+        };
+        self.send(Event::Gap(gap));
+    }
+
+    /// Opens a slot; false when none is free.
+    fn open(&mut self, first: Timestamp, now: Timestamp) -> bool {
+        let slot = match self.free.try_recv() {
+            Ok(slot) => slot,
+            Err(TryRecvError::Empty) if self.patient => match self.free.recv() {
+                Ok(slot) => slot,
+                Err(_) => return false,
+            },
+            Err(_) => {
+                self.full_since.get_or_insert(now);
+                return false;
+            }
+        };
+        let (mut fill, read) = slot.begin(self.next_number, first);
+        self.next_number += 1;
+        if let Some(head) = fill.tail().get_mut(..self.header.len()) {
+            head.copy_from_slice(&self.header);
+            fill.commit(self.header.len());
+        }
+        self.sampled = 0;
+        self.fill = Some(fill);
+        self.send(Event::Opened(read));
+        if let Some(from) = self.full_since.take() {
+            self.gap(from, now, GapCause::RingFull);
+        }
+        true
+    }
+
+    /// Appends a sample that ends at a block boundary.
+    fn sample(&mut self, at: Timestamp, last: bool) {
+        let Some(fill) = &mut self.fill else { return };
+        let end = (fill.len() + SAMPLE_LEN).next_multiple_of(BLOCK_BYTES);
+        let sample = Sample {
+            at,
+            start: self.start,
+            counters: self.counters,
+            last,
+        };
+        self.scratch.clear();
+        sample.encode(&mut self.scratch, 0, end - fill.len());
+        if let Some(room) = fill.tail().get_mut(..self.scratch.len()) {
+            room.copy_from_slice(&self.scratch);
+            fill.commit(self.scratch.len());
+        }
+        self.sampled = fill.len();
+        self.last_sample = at;
+    }
+
+    /// The channel holds more than all slots can be in flight; only progress may be left out.
+    fn send(&mut self, event: Event) {
+        match self.events.try_send(event) {
+            Ok(()) | Err(TrySendError::Full(Event::Progress { .. } | Event::Gap(_))) => {}
+            Err(TrySendError::Full(event) | TrySendError::Disconnected(event)) => {
+                // The keeper is gone or hopelessly behind; waiters see their channel close.
+                tracing::error!(
+                    interface = self.interface,
+                    ?event,
+                    "the keeper does not take events"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcapng::isb::seals;
+    use crate::recorder::slots::Slots;
+    use crossbeam_channel::{bounded, unbounded};
+
+    struct Rig {
+        writer: SlotWriter,
+        events: Receiver<Event>,
+        give: Sender<Slot>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn rig(slots: usize, bytes: usize) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let (give, free) = bounded(slots);
+        for slot in Slots::create(&dir.path().join("s"), slots, bytes)
+            .unwrap()
+            .into_slots()
+        {
+            give.send(slot).unwrap();
+        }
+        let (send, events) = unbounded();
+        let mut writer = SlotWriter::new(WriterParts {
+            interface: "t".into(),
+            free,
+            events: send,
+            next_number: 5,
+            patient: false,
+            start: at(1),
+        });
+        writer.set_header(vec![1; 64], at(1));
+        Rig {
+            writer,
+            events,
+            give,
+            _dir: dir,
+        }
+    }
+
+    fn at(ns: u64) -> Timestamp {
+        Timestamp::from_ns(ns)
+    }
+
+    #[test]
+    fn every_packet_is_written_or_counted() {
+        let mut rig = rig(2, 16384);
+        for i in 0..1000 {
+            rig.writer.packet(at(10 + i), 100, &[7; 100]);
+        }
+        let counters = *rig.writer.counters();
+        assert!(counters.dropped_ring > 0);
+        assert_eq!(counters.written + counters.dropped_ring, 1000);
+        assert_eq!(counters.written_bytes, counters.written * 100);
+    }
+
+    #[test]
+    fn what_the_keeper_may_write_is_whole_blocks_ending_in_a_sample() {
+        let mut rig = rig(1, 16384);
+        rig.writer.packet(at(10), 100, &[7; 100]);
+        rig.writer.flush(at(20), Vec::new());
+        rig.writer.flush(at(30), Vec::new());
+        rig.writer.packet(at(40), 100, &[7; 100]);
+        rig.writer.seal(at(50), Vec::new());
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        let [
+            Event::Opened(read),
+            Event::Progress { upto: 4096, .. },
+            Event::Sealed { fill, .. },
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(fill.len(), 8192);
+        let last = u32::from_le_bytes(read.bytes()[8188..].try_into().unwrap());
+        assert!(seals(
+            &read.bytes()[8192 - usize::try_from(last).unwrap()..]
+        ));
+    }
+
+    #[test]
+    fn a_slot_given_back_ends_the_gap() {
+        let mut rig = rig(1, 16384);
+        rig.writer.packet(at(10), 100, &[7; 100]);
+        rig.writer.seal(at(11), Vec::new());
+        rig.writer.packet(at(12), 100, &[7; 100]);
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        let mut halves = (None, None);
+        for event in events {
+            match event {
+                Event::Opened(read) => halves.0 = Some(read),
+                Event::Sealed { fill, .. } => halves.1 = Some(fill),
+                other => panic!("{other:?}"),
+            }
+        }
+        rig.give
+            .send(Slot::rejoin(halves.1.unwrap(), halves.0.unwrap()))
+            .unwrap();
+        rig.writer.packet(at(13), 100, &[7; 100]);
+        assert_eq!(rig.writer.counters().dropped_ring, 1);
+        let gap = rig.events.try_iter().find_map(|event| match event {
+            Event::Gap(gap) => Some((gap.from, gap.to)),
+            _ => None,
+        });
+        assert_eq!(gap, Some((at(12), at(13))));
+    }
+}
