@@ -9,10 +9,11 @@ use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
-use super::explain::judge;
+use super::explain::{judge, read_gaps};
 use super::folder::{self, Folder, MODE};
 use super::manifest::{
     ALLOWED_SIGNERS_FILE, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SEGMENTS_DIR,
@@ -26,13 +27,10 @@ use crate::error::IoError;
 use crate::pcapng::decode::Block;
 use crate::pcapng::isb::Sample;
 use crate::pcapng::stream::{Blocks, Next};
-use crate::recorder::protocol::{Gap, InterfaceStatus};
+use crate::recorder::protocol::InterfaceStatus;
 use crate::ring::catalog::{Catalog, SegmentFile};
 use crate::ring::names;
 use crate::time::Window;
-
-/// The recorder's list of spans it did not record, per interface folder of the ring.
-const GAPS_FILE: &str = "gaps.jsonl";
 
 /// What reading back told.
 #[derive(Debug)]
@@ -58,6 +56,7 @@ pub(super) fn inspect(
     window: &Window,
     recorded: &[InterfaceStatus],
     clock: &ClockState,
+    stop: &CancellationToken,
 ) -> Result<Inspected, IoError> {
     let mut linked = folder::segments(folder)?;
     for interface in recorded {
@@ -73,6 +72,10 @@ pub(super) fn inspect(
         let interface = names::interface_name(&folder_name).unwrap_or_else(|| folder_name.clone());
         let mut facts = Vec::new();
         for file in &files {
+            if stop.is_cancelled() {
+                let stopping = io::Error::new(io::ErrorKind::Interrupted, "the server is stopping");
+                return Err(IoError::new("read back", folder, stopping));
+            }
             let (entry, fact) = read_back(file, &folder_name, &interface, window)?;
             entries.push(entry);
             facts.push(fact);
@@ -80,7 +83,7 @@ pub(super) fn inspect(
         let home = ring.join(&folder_name);
         let before = facts.first().and_then(|first| sample_before(&home, first));
         measured.push(measure(&interface, &facts, before, window));
-        gaps.extend(read_gaps(&home.join(GAPS_FILE)));
+        gaps.extend(read_gaps(&home));
     }
     Ok(Inspected {
         segments: entries,
@@ -154,8 +157,7 @@ fn gather<R: io::Read>(blocks: &mut Blocks<R>, window: &Window, facts: &mut Fact
     let damage = loop {
         match blocks.next() {
             Ok(Next::Block(block)) => take(&block, window, facts),
-            Ok(Next::End) if facts.samples.last().is_some_and(|s| s.last) => break None,
-            Ok(Next::End) => break Some("the recorder did not seal it".to_owned()),
+            Ok(Next::End) => break None,
             Ok(Next::Torn { offset }) => break Some(format!("it is torn at byte {offset}")),
             Err(error) => break Some(format!("at byte {}: {error}", blocks.offset())),
         }
@@ -201,14 +203,6 @@ fn sample_before(home: &Path, first: &Facts) -> Option<Sample> {
         }
     }
     last
-}
-
-/// The gaps of an interface; lines that are not whole are left out.
-pub(super) fn read_gaps(path: &Path) -> Vec<Gap> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
 }
 
 /// Writes everything of the seal but its last step: the manifest under its temporary name, its

@@ -4,14 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
+use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
 use crate::recorder::capture::{CaptureOptions, Capturer, Command, Replay};
 use crate::recorder::config::{CaptureConfig, RingConfig};
@@ -22,7 +22,7 @@ use crate::recorder::protocol::{
 };
 use crate::recorder::recovery::{Recovered, recover};
 use crate::recorder::release::{is_incident_id, release};
-use crate::recorder::shared::Shared;
+use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::Store;
 use crate::recorder::watch;
@@ -92,8 +92,8 @@ pub struct Recorder {
     started: Timestamp,
     filter: String,
     snaplen: u32,
-    stopping: Option<Sender<()>>,
-    watcher: Option<JoinHandle<()>>,
+    stopping: Mutex<Option<Sender<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Holds the ring for this process.
     _lock: fs::File,
 }
@@ -105,8 +105,7 @@ struct Port {
     commands: Sender<Command>,
     free: Receiver<crate::recorder::slots::Slot>,
     slots: u64,
-    foreign: AtomicU64,
-    threads: Vec<JoinHandle<()>>,
+    foreign: u64,
 }
 
 impl Recorder {
@@ -123,8 +122,11 @@ impl Recorder {
         check_size(config)?;
         let (stopping, stopped) = bounded(0);
         let mut interfaces = Vec::new();
+        let mut threads = Vec::new();
         for name in &config.capture.interfaces {
-            interfaces.push(Port::start(name, config, &stopped)?);
+            let (port, [capture, keeper]) = Port::start(name, config, &stopped)?;
+            interfaces.push(port);
+            threads.extend([capture, keeper]);
         }
         let shared: Vec<_> = interfaces
             .iter()
@@ -132,32 +134,28 @@ impl Recorder {
             .collect();
         let watcher =
             spawn("watch", move || watch::run(&shared, &stopped)).at("start a thread in", ring)?;
+        threads.push(watcher);
         Ok(Self {
             interfaces,
             incidents: config.incidents.clone(),
             started: Timestamp::now(),
             filter: config.capture.filter.clone(),
             snaplen: config.capture.snaplen,
-            stopping: Some(stopping),
-            watcher: Some(watcher),
+            stopping: Mutex::new(Some(stopping)),
+            threads: Mutex::new(threads),
             _lock: lock,
         })
     }
 
     /// Records what was received and ends, within about a second unless the disk stalls.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         for port in &self.interfaces {
             // A thread that is gone needs no stop.
             drop(port.commands.send(Command::Stop));
             port.shared.wake();
         }
-        self.stopping = None;
-        for thread in self
-            .interfaces
-            .drain(..)
-            .flat_map(|port| port.threads)
-            .chain(self.watcher.take())
-        {
+        *lock(&self.stopping) = None;
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a recorder thread panicked");
             }
@@ -198,7 +196,7 @@ impl Recorder {
             state: state.state,
             why: state.why,
             since: state.since,
-            counters: port.shared.counters(),
+            counters: consistent(port.shared.counters()),
             packets_per_second,
             bytes_per_second,
             ring_from: holding.from,
@@ -211,7 +209,7 @@ impl Recorder {
             disk_error: port.shared.disk_error(),
             filter: self.filter.clone(),
             snaplen: self.snaplen,
-            foreign_files: port.foreign.load(Ordering::Relaxed),
+            foreign_files: port.foreign,
         }
     }
 
@@ -280,6 +278,13 @@ impl Recorder {
     }
 }
 
+/// `received` is asked of the kernel once a second, `written` is counted as it happens.
+fn consistent(mut counters: Counters) -> Counters {
+    let accounted = counters.written + counters.dropped_ring + counters.dropped_kernel;
+    counters.received = counters.received.max(accounted);
+    counters
+}
+
 fn check_id(id: &str) -> Result<(), String> {
     if is_incident_id(id) {
         Ok(())
@@ -293,7 +298,7 @@ impl Port {
         name: &str,
         config: &RecorderConfig,
         stopped: &Receiver<()>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<(Self, [JoinHandle<()>; 2]), StartError> {
         let ring = &config.ring.path;
         let folder = ring.join(folder_name(name));
         make_root(&folder, config.group, 0o2750)?;
@@ -361,19 +366,19 @@ impl Port {
             writer,
             blind_since: None,
         };
-        let threads = vec![
+        let threads = [
             spawn("capture", move || capturer.run()).at("start a thread for", &folder)?,
             spawn("keeper", move || keeper.run()).at("start a thread for", &folder)?,
         ];
-        Ok(Self {
+        let port = Self {
             shared,
             store,
             commands,
             free,
             slots: u64::try_from(count).unwrap_or(0),
-            foreign: AtomicU64::new(recovered.foreign),
-            threads,
-        })
+            foreign: recovered.foreign,
+        };
+        Ok((port, threads))
     }
 
     /// Whether the window is not wholly in sealed segments yet.

@@ -7,7 +7,9 @@
 pub mod delivery;
 pub mod event_time;
 pub mod logfile;
+pub mod probe;
 pub mod rules;
+pub mod sources;
 pub mod status;
 pub mod syslog;
 pub mod text;

@@ -1,0 +1,82 @@
+# wirewitness. `make help` lists what there is.
+
+SHELL := /bin/sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET)/release/wirewitness
+UI_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
+
+# One profile for everything (release), so that dependencies are compiled once: the load tests need
+# an optimised recorder, and overflow checks are on in release as well.
+CARGO_FLAGS := --release --locked
+
+.DEFAULT_GOAL := build
+.PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
+	rust-test browser-test doc test-long bench bench-freeze clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ui ## User interface and program (the default)
+	cargo build $(CARGO_FLAGS)
+
+run: deps build ## Install what is missing, build, and start recording into ./var
+	exec $(BINARY) run
+
+demo: deps-test build ## Break a small network on purpose and show the packets before and after
+	WIREWITNESS_BIN=$(abspath $(BINARY)) scripts/demo.sh
+
+test: deps-test check ui-test rust-test browser-test doc ## Everything CI runs, the cheap checks first
+
+check: fmt-check scripts-check clippy ## Formatting and lints alone
+
+deps: ## Install what building and running needs (as an ordinary user: say how)
+	@scripts/deps.sh run
+
+deps-test:
+	@scripts/deps.sh test
+
+fmt-check:
+	cargo fmt --all --check
+
+scripts-check:
+	@for script in .ci/run scripts/*.sh; do [ -e "$$script" ] || continue; \
+		case $$(head -n 1 "$$script") in *bash*) bash -n "$$script" ;; *) sh -n "$$script" ;; esac || exit 1; done
+
+clippy: ui
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+# The user interface is rebuilt when one of its sources is newer than the last build.
+ui: web/dist/index.html
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(UI_SOURCES)
+	cd web && npm run build
+	@touch $@
+
+ui-test: ui
+	cd web && npm test
+
+rust-test: ui
+	cargo test $(CARGO_FLAGS)
+
+browser-test: build
+	cd web && WIREWITNESS_BIN=$(abspath $(BINARY)) npm run e2e
+
+doc:
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
+
+test-long: deps-test ui ## The crash and load tests at their full length (about an hour)
+	WW_LONG=1 cargo test $(CARGO_FLAGS) --test blackbox -- crash:: live:: freeze::
+
+bench: ui ## Benchmarks of the hot paths
+	cargo bench --locked
+
+bench-freeze: deps-test ui ## Packets lost per trigger: restarting tshark beside freezing
+	cargo test $(CARGO_FLAGS) --test blackbox -- --ignored --nocapture comparison::
+
+clean: ## Remove everything that was built (never ./var)
+	cargo clean
+	rm -rf web/dist web/node_modules

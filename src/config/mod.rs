@@ -1,0 +1,276 @@
+//! The configuration: one TOML file, `conf.d/*.toml` beside it, and an embedded default for a
+//! first look. Each layer owns its own table; here they are put together.
+//!
+//! Every error names the file, the line and the column, and the nearest key when one is unknown.
+
+pub mod embedded;
+mod merge;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::incident::config::{EvidenceConfig, WindowConfig};
+use crate::packet::filter::BpfFilter;
+use crate::recorder::config::{CaptureConfig, RingConfig};
+use crate::trigger::logfile::LogfileConfig;
+use crate::trigger::probe::ProbeConfig;
+use crate::trigger::rules::{RuleConfig, Rules};
+use crate::trigger::status::Sources;
+use crate::trigger::syslog::SyslogConfig;
+use crate::trigger::webhook::{Hook, WebhookConfig};
+use crate::web::WebConfig;
+
+/// Where the configuration is unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/wirewitness/wirewitness.toml";
+
+/// LINKTYPE_ETHERNET, for checking filters before an interface is open.
+const ETHERNET: i32 = 1;
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[capture]`
+    pub capture: CaptureConfig,
+    /// `[ring]`
+    pub ring: RingConfig,
+    /// `[evidence]`
+    pub evidence: EvidenceConfig,
+    /// `[window]`
+    pub window: WindowConfig,
+    /// `[web]`
+    pub web: WebConfig,
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[[probe]]`
+    pub probe: Vec<ProbeConfig>,
+    /// `[[syslog]]`
+    pub syslog: Vec<SyslogConfig>,
+    /// `[[logfile]]`
+    pub logfile: Vec<LogfileConfig>,
+    /// `[[webhook]]`
+    pub webhook: Vec<WebhookConfig>,
+    /// `[[rule]]`
+    pub rule: Vec<RuleConfig>,
+}
+
+/// `[server]`: the process that talks to the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The user the server becomes when it is started as root; `nobody` when there is no such
+    /// user, and root without capabilities when that user could not read its files.
+    pub user: String,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            user: "wirewitness".to_owned(),
+        }
+    }
+}
+
+/// Why there is no usable configuration. Its text is complete: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    text: String,
+}
+
+impl ConfigError {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads `path` (or [`DEFAULT_PATH`], or the embedded default when there is no such file) and
+    /// `conf.d/*.toml` beside it, and checks everything that can be checked without side effects.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = match path {
+            Some(path) => path,
+            None if Path::new(DEFAULT_PATH).exists() => Path::new(DEFAULT_PATH),
+            None => return Ok(embedded::config()),
+        };
+        let mut merged = merge::read(path)?;
+        for part in parts(path)? {
+            merge::merge(&mut merged, merge::read(&part)?);
+        }
+        let config: Self = merged
+            .try_into()
+            .map_err(|error| ConfigError::new(format!("{}: {error}", path.display())))?;
+        config
+            .check()
+            .map_err(|text| ConfigError::new(format!("{}: {text}", path.display())))?;
+        Ok(config)
+    }
+
+    /// The folder of journal, index and accounts: the parent of `evidence.path`.
+    pub fn state_dir(&self) -> PathBuf {
+        match self.evidence.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+
+    /// The recorder's control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        crate::recorder::control::socket_path(&self.ring.path)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let text = |error: &dyn fmt::Display| error.to_string();
+        self.capture.check().map_err(|error| text(&error))?;
+        self.ring.check().map_err(|error| text(&error))?;
+        if !self.capture.filter.is_empty() {
+            BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
+                .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;
+        }
+        Rules::new(&self.rule).map_err(|error| text(&error))?;
+        for probe in &self.probe {
+            probe.validate().map_err(|error| text(&error))?;
+        }
+        for syslog in &self.syslog {
+            syslog.parse().map_err(|error| text(&error))?;
+        }
+        for logfile in &self.logfile {
+            logfile.validate().map_err(|error| text(&error))?;
+        }
+        Hook::all(&self.webhook, &Sources::default()).map_err(|error| text(&error))?;
+        Ok(())
+    }
+
+    /// What works but is probably not meant, for `check-config` and the log.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for name in &self.capture.interfaces {
+            if crate::recorder::socket::interface_index(name).is_none() {
+                warnings.push(format!(
+                    "capture.interfaces: there is no interface {name:?} now (there are: {}); it is recorded as soon as there is one",
+                    interfaces().join(", ")
+                ));
+            }
+        }
+        if !self.web.listen.ip().is_loopback() {
+            warnings.push(format!(
+                "web.listen: {} is reachable from other hosts over plain HTTP; put a TLS proxy before it",
+                self.web.listen
+            ));
+        }
+        warnings
+    }
+}
+
+/// The machine's interfaces.
+pub fn interfaces() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// `conf.d/*.toml` beside `path`, in order of their names.
+fn parts(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = path.with_file_name("conf.d");
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(ConfigError::new(format!(
+                "list {}: {error}",
+                folder.display()
+            )));
+        }
+        Ok(entries) => entries,
+    };
+    let mut parts: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    parts.sort_unstable();
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ww.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(Some(&path))
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+        let error = load("[ring]\nsize = \"1GiB\"\nsegmnet = \"16MiB\"\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("ww.toml:3:1"), "{error}");
+        assert!(
+            error.contains("segmnet") && error.contains("did you mean `segment`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn values_are_checked_with_their_keys() {
+        for (text, words) in [
+            ("[capture]\nsnaplen = 1\n", "capture.snaplen"),
+            ("[capture]\nfilter = \"hots 1.2.3.4\"\n", "capture.filter"),
+            ("[ring]\nmemory = \"1MiB\"\n", "ring.memory"),
+            ("[ring]\nsync = \"5 parsecs\"\n", "parsecs"),
+            ("[capture]\ninterfaces = [\"a\", \"a\"]\n", "listed twice"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text:?} says {error}");
+        }
+    }
+
+    #[test]
+    fn parts_are_added_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ww.toml");
+        fs::write(
+            &path,
+            "[capture]\ninterfaces = [\"eth1\"]\n[ring]\nsize = \"1GiB\"\n",
+        )
+        .unwrap();
+        fs::create_dir(dir.path().join("conf.d")).unwrap();
+        let probe = |name: &str| format!("[[probe]]\nname = \"{name}\"\ntarget = \"192.0.2.1\"\n");
+        fs::write(
+            dir.path().join("conf.d/10-a.toml"),
+            probe("a") + "[ring]\nsize = \"2GiB\"\n",
+        )
+        .unwrap();
+        fs::write(dir.path().join("conf.d/20-b.toml"), probe("b")).unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        assert_eq!(config.ring.size, bytesize::ByteSize::gib(2));
+        assert_eq!(config.capture.interfaces, ["eth1"]);
+        let names: Vec<&str> = config
+            .probe
+            .iter()
+            .map(|probe| probe.name.as_str())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}

@@ -1,0 +1,208 @@
+//! Who the processes run as and what they may do.
+//!
+//! The recorder keeps CAP_NET_RAW, because it opens interfaces again when they come back, and
+//! nothing else. The server keeps nothing: what needs a right (sockets, files) is opened first.
+//! All of this happens before any thread starts, because the kernel holds it per thread.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use rustix::process::{Gid, Uid, getegid, geteuid};
+
+use crate::error::{IoContext, IoError};
+
+/// A user by number, from the system's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+}
+
+/// Who the server is when this process is root: `name`, or `nobody` if there is no such user.
+pub fn server_user(name: &str) -> Option<User> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = find_user(&users, name).or_else(|| find_user(&users, "nobody"))?;
+    (user.uid != 0).then_some(user)
+}
+
+fn find_user(users: &str, name: &str) -> Option<User> {
+    users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [user, _, uid, gid, ..] = fields[..] else {
+            return None;
+        };
+        (user == name).then_some(User {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+        })
+    })
+}
+
+/// Groups that let the server read what administrators may read: log files and the journal.
+fn log_groups() -> Vec<u32> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    groups
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let ["adm" | "systemd-journal", _, gid, ..] = fields[..] else {
+                return None;
+            };
+            gid.parse().ok()
+        })
+        .collect()
+}
+
+/// The first of `paths` that `user` could not reach, because a folder above it is closed.
+pub fn unreachable_for(user: User, paths: &[PathBuf]) -> Option<PathBuf> {
+    let groups: Vec<u32> = log_groups().into_iter().chain([user.gid]).collect();
+    paths
+        .iter()
+        .find(|path| !is_reachable(user, &groups, path))
+        .cloned()
+}
+
+fn is_reachable(user: User, groups: &[u32], path: &Path) -> bool {
+    let Ok(absolute) = std::path::absolute(path) else {
+        return false;
+    };
+    absolute
+        .ancestors()
+        .skip(1)
+        .all(|folder| match fs::metadata(folder) {
+            Ok(metadata) => {
+                let mode = metadata.permissions().mode();
+                let bit = if metadata.uid() == user.uid {
+                    0o100
+                } else if groups.contains(&metadata.gid()) {
+                    0o010
+                } else {
+                    0o001
+                };
+                mode & bit != 0
+            }
+            // What is not there yet is made by us.
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        })
+}
+
+/// Lets `user` keep its files in `state`: the folder becomes writable for its group, and sticky,
+/// so that it cannot rename what others keep there. Files the server kept as another user become
+/// its own.
+pub fn give_state(state: &Path, user: User, not: &[&Path]) -> Result<(), IoError> {
+    fs::create_dir_all(state).at("create", state)?;
+    let metadata = fs::metadata(state).at("stat", state)?;
+    let shared = metadata.permissions().mode() & 0o1000 != 0 && metadata.gid() == user.gid;
+    if !shared && metadata.uid() == 0 {
+        std::os::unix::fs::chown(state, None, Some(user.gid)).at("chgrp", state)?;
+        let mode = (metadata.permissions().mode() & 0o7777) | 0o1070;
+        fs::set_permissions(state, fs::Permissions::from_mode(mode)).at("chmod", state)?;
+    }
+    for entry in fs::read_dir(state).at("list", state)?.flatten() {
+        let path = entry.path();
+        if !not.contains(&path.as_path()) {
+            give(&path, user)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file or a folder of files to `user`. Symbolic links are not followed.
+fn give(path: &Path, user: User) -> Result<(), IoError> {
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).at("chown", path)?;
+    let metadata = fs::symlink_metadata(path).at("stat", path)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).at("list", path)?.flatten() {
+            give(&entry.path(), user)?;
+        }
+    }
+    Ok(())
+}
+
+/// Becomes `user`, with the groups that may read logs.
+pub fn become_user(user: User) -> std::io::Result<()> {
+    let groups: Vec<Gid> = log_groups()
+        .into_iter()
+        .chain([user.gid])
+        .map(Gid::from_raw)
+        .collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    let gid = Gid::from_raw(user.gid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    let uid = Uid::from_raw(user.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}
+
+/// Joins the server's group, so that a recorder that is root can hand files to it without any
+/// capability.
+pub fn join_group(gid: u32) -> std::io::Result<()> {
+    Ok(rustix::thread::set_thread_groups(&[
+        getegid(),
+        Gid::from_raw(gid),
+    ])?)
+}
+
+/// Keeps only those of `keep` that this process has, and lets nothing it starts gain any.
+pub fn keep_only(keep: &[Capability]) -> Result<(), caps::errors::CapsError> {
+    let held = caps::read(None, CapSet::Permitted)?;
+    let wanted: CapsHashSet = keep
+        .iter()
+        .copied()
+        .filter(|cap| held.contains(cap))
+        .collect();
+    if held.contains(&Capability::CAP_SETPCAP) {
+        for capability in caps::read(None, CapSet::Bounding)? {
+            if !wanted.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability)?;
+            }
+        }
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &wanted)?;
+    caps::set(None, CapSet::Permitted, &wanted)?;
+    if let Err(error) = rustix::thread::set_no_new_privs(true) {
+        tracing::warn!(%error, "no_new_privs cannot be set");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\nbad:x:y\n";
+        assert_eq!(
+            find_user(users, "nobody"),
+            Some(User {
+                uid: 65534,
+                gid: 65533
+            })
+        );
+        assert_eq!(find_user(users, "bad"), None);
+    }
+
+    #[test]
+    fn a_closed_folder_above_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let stranger = User {
+            uid: 61_234,
+            gid: 61_234,
+        };
+        let path = dir.path().join("a/b");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(unreachable_for(stranger, std::slice::from_ref(&path)).is_some());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(unreachable_for(stranger, &[path]), None);
+    }
+}

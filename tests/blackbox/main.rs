@@ -1,0 +1,25 @@
+//! Black-box tests: the program itself, real interfaces in network namespaces, real senders.
+//!
+//! They need root for the namespaces and skip, loudly, without it (an error where `CI` is set).
+//! `WW_LONG=1` runs the crash and load tests at their full length; `WIREWITNESS_BIN` names another
+//! program to test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod badinput;
+mod cli;
+mod comparison;
+mod crash;
+mod demo;
+mod freeze;
+mod live;
+mod readable;
+mod rig;
+mod security;
+mod support;
+mod triggers;

@@ -1,0 +1,248 @@
+//! Packets that carry a number, and the count of how often each number was found.
+
+use std::fmt::Write as _;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::pcapng::{self, Summary};
+use super::{Space, wait_for};
+
+/// Begins the payload of every numbered packet.
+const MAGIC: &[u8; 8] = b"WWNUMBER";
+
+/// Sends UDP datagrams numbered from 0.
+pub(crate) struct Sender {
+    socket: UdpSocket,
+    payload: Vec<u8>,
+    next: u64,
+}
+
+impl Sender {
+    /// A sender on the cable `n` of a mirror, with frames of `frame_bytes`.
+    pub(crate) fn new(space: &Space, n: u8, frame_bytes: usize) -> Self {
+        let socket = space.enter(move || {
+            let socket = UdpSocket::bind((format!("10.99.{n}.1").as_str(), 0)).unwrap();
+            socket
+                .connect((format!("10.99.{n}.2").as_str(), 9))
+                .unwrap();
+            socket
+        });
+        let mut payload = vec![0; frame_bytes - 14 - 20 - 8];
+        payload[..8].copy_from_slice(MAGIC);
+        Self {
+            socket,
+            payload,
+            next: 0,
+        }
+    }
+
+    /// The next number; as long as none was skipped, how many have been sent.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Leaves a number out.
+    pub(crate) fn skip(&mut self) {
+        self.next += 1;
+    }
+
+    /// Sends one.
+    pub(crate) fn send_one(&mut self) {
+        self.payload[8..16].copy_from_slice(&self.next.to_le_bytes());
+        self.socket.send(&self.payload).unwrap();
+        self.next += 1;
+    }
+
+    /// Sends `count` at `per_second`.
+    pub(crate) fn send(&mut self, count: u64, per_second: u64) {
+        let last = self.next + count;
+        self.send_while(per_second, |next| next < last);
+    }
+
+    /// Sends at `per_second` while `more` of the next number holds.
+    pub(crate) fn send_while(&mut self, per_second: u64, mut more: impl FnMut(u64) -> bool) {
+        let (start, first) = (Instant::now(), self.next);
+        loop {
+            let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap();
+            let due = first + elapsed * per_second / 1_000_000;
+            while self.next < due {
+                if !more(self.next) {
+                    return;
+                }
+                self.send_one();
+            }
+            if !more(self.next) {
+                return;
+            }
+            // The pace: bursts of a tenth of a millisecond.
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Waits until the monitor's interface has counted every packet sent.
+    pub(crate) fn settle(&self, monitor: &Space, interface: &str) {
+        wait_for("every packet to pass the cable", || {
+            match monitor.received(interface) {
+                n if n == self.next => Ok(()),
+                n => Err(format!("{n} of {} have arrived", self.next)),
+            }
+        });
+    }
+}
+
+/// The number in a frame of [`Sender`], with or without a VLAN tag.
+pub(crate) fn number_of(frame: &[u8]) -> Option<u64> {
+    let ip = match frame.get(12..14)? {
+        [0x81 | 0x88, 0x00 | 0xa8] => 18,
+        _ => 14,
+    };
+    let payload = frame.get(ip + 28..)?;
+    (payload.get(..8)? == MAGIC).then(|| u64::from_le_bytes(payload[8..16].try_into().unwrap()))
+}
+
+/// How often each number was found.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    found: Vec<u8>,
+    /// Packets without a number.
+    pub(crate) others: u64,
+    /// The earliest and the latest timestamp, numbered or not.
+    pub(crate) first_ns: Option<u64>,
+    pub(crate) last_ns: Option<u64>,
+}
+
+impl Tally {
+    /// Counts the packets of every pcapng file in a folder.
+    pub(crate) fn of_folder(folder: &Path) -> Self {
+        let mut tally = Self::default();
+        for file in segments(folder) {
+            tally.add(&file);
+        }
+        tally
+    }
+
+    /// Counts the packets of one pcapng file.
+    pub(crate) fn of_file(file: &Path) -> Self {
+        let mut tally = Self::default();
+        tally.add(file);
+        tally
+    }
+
+    /// Adds the packets of one pcapng file.
+    pub(crate) fn add(&mut self, file: &Path) -> Summary {
+        pcapng::read(file, |packet| {
+            self.first_ns = Some(
+                self.first_ns
+                    .map_or(packet.at_ns, |ns| ns.min(packet.at_ns)),
+            );
+            self.last_ns = Some(self.last_ns.map_or(packet.at_ns, |ns| ns.max(packet.at_ns)));
+            match number_of(packet.data) {
+                Some(number) => self.count(number),
+                None => self.others += 1,
+            }
+        })
+    }
+
+    fn count(&mut self, number: u64) {
+        let at = usize::try_from(number).unwrap();
+        if at >= self.found.len() {
+            self.found.resize(at + 1, 0);
+        }
+        self.found[at] = self.found[at].saturating_add(1);
+    }
+
+    /// How many different numbers were found.
+    pub(crate) fn distinct(&self) -> u64 {
+        self.found.iter().filter(|&&times| times > 0).count() as u64
+    }
+
+    /// Numbers found more than once.
+    pub(crate) fn doubled(&self) -> Vec<usize> {
+        self.places(|times| times > 1)
+    }
+
+    /// Numbers below `sent` that were not found.
+    pub(crate) fn missing(&self, sent: u64) -> Vec<usize> {
+        let mut missing = self.places(|times| times == 0);
+        missing.extend(self.found.len()..usize::try_from(sent).unwrap());
+        missing
+    }
+
+    fn places(&self, wanted: impl Fn(u8) -> bool) -> Vec<usize> {
+        let all = self.found.iter().enumerate();
+        all.filter(|&(_, &times)| wanted(times))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    /// The lowest number found.
+    pub(crate) fn lowest(&self) -> Option<u64> {
+        self.found
+            .iter()
+            .position(|&times| times > 0)
+            .map(|at| at as u64)
+    }
+
+    /// Panics unless each of `0..sent` was found exactly once.
+    pub(crate) fn assert_each_once(&self, sent: u64) {
+        let (missing, doubled) = (self.missing(sent), self.doubled());
+        let beyond = self.found.len() as u64 > sent;
+        assert!(
+            missing.is_empty() && doubled.is_empty() && !beyond,
+            "of {sent} packets {} are missing ({}), {} are doubled ({}); {} numbers were found",
+            missing.len(),
+            spans(&missing),
+            doubled.len(),
+            spans(&doubled),
+            self.distinct(),
+        );
+    }
+}
+
+/// The segments of a folder, by name (which is by number).
+pub(crate) fn segments(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with("seg-") && name.ends_with(".pcapng")
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// `3-5, 9`: at most eight spans.
+fn spans(numbers: &[usize]) -> String {
+    let mut text = String::new();
+    let mut shown = 0;
+    let mut at = 0;
+    while at < numbers.len() {
+        let mut end = at;
+        while end + 1 < numbers.len() && numbers[end + 1] == numbers[end] + 1 {
+            end += 1;
+        }
+        if shown == 8 {
+            text.push_str(" ...");
+            break;
+        }
+        let comma = if shown > 0 { ", " } else { "" };
+        write!(text, "{comma}{}-{}", numbers[at], numbers[end]).unwrap();
+        shown += 1;
+        at = end + 1;
+    }
+    text
+}
+
+#[test]
+fn a_lost_and_a_doubled_packet_are_noticed() {
+    let mut tally = Tally::default();
+    for number in [0, 1, 1, 3] {
+        tally.count(number);
+    }
+    assert_eq!(tally.missing(5), [2, 4]);
+    assert_eq!(tally.doubled(), [1]);
+    assert_eq!(spans(&[2, 3, 7]), "2-3, 7-7");
+}
