@@ -4,6 +4,8 @@
 
 pub mod args;
 
+pub mod client;
+
 use std::process::ExitCode;
 
 use clap::Parser;
