@@ -9,6 +9,8 @@ pub mod local;
 pub mod remote;
 pub mod show;
 
+pub mod client;
+
 use std::process::ExitCode;
 
 use clap::Parser;
