@@ -204,6 +204,13 @@ impl Ledger {
         self.lives.get(id)
     }
 
+    /// A trigger of this incident happened at `at`.
+    pub(super) fn touch(&mut self, id: &IncidentId, at: Timestamp) {
+        if let Some(life) = self.lives.get_mut(id) {
+            life.last = life.last.max(at);
+        }
+    }
+
     /// No trigger extends this incident any more.
     pub(super) fn close(&mut self, id: &IncidentId) {
         if let Some(life) = self.lives.get_mut(id) {

@@ -78,8 +78,14 @@ impl Folder {
 
     /// Adds triggers to the timeline, those it does not have yet.
     pub(super) fn add(&mut self, lines: &[TimelineLine]) -> Result<(), IoError> {
-        let new = lines.iter().filter(|line| line.number > self.noted);
-        let new: Vec<&TimelineLine> = new.collect();
+        let new = lines.iter().filter(|line| line.last_number() > self.noted);
+        let mut new: Vec<TimelineLine> = new.cloned().collect();
+        if let Some(first) = new.first_mut()
+            && first.number <= self.noted
+        {
+            first.count = first.last_number() - self.noted;
+            first.number = self.noted + 1;
+        }
         let Some(last) = new.last() else {
             return Ok(());
         };

@@ -44,7 +44,7 @@ pub(super) enum Entry {
         /// The incident's window after it.
         window: Window,
         /// The trigger.
-        trigger: Trigger,
+        trigger: Box<Trigger>,
     },
     /// An incident is to be released; from here on it is never made again.
     Release {
@@ -345,7 +345,7 @@ mod tests {
             incident: "20261123T100211Z-5f3a9c".parse().unwrap(),
             number,
             window: Window::new(at, at),
-            trigger: Trigger::new(Kind::Probe, "p", "s", "text", at, at),
+            trigger: Box::new(Trigger::new(Kind::Probe, "p", "s", "text", at, at)),
         }
     }
 

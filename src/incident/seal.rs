@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
@@ -58,6 +59,7 @@ pub(super) fn inspect(
     window: &Window,
     recorded: &[InterfaceStatus],
     clock: &ClockState,
+    stop: &CancellationToken,
 ) -> Result<Inspected, IoError> {
     let mut linked = folder::segments(folder)?;
     for interface in recorded {
@@ -73,6 +75,10 @@ pub(super) fn inspect(
         let interface = names::interface_name(&folder_name).unwrap_or_else(|| folder_name.clone());
         let mut facts = Vec::new();
         for file in &files {
+            if stop.is_cancelled() {
+                let stopping = io::Error::new(io::ErrorKind::Interrupted, "the server is stopping");
+                return Err(IoError::new("read back", folder, stopping));
+            }
             let (entry, fact) = read_back(file, &folder_name, &interface, window)?;
             entries.push(entry);
             facts.push(fact);
@@ -154,8 +160,7 @@ fn gather<R: io::Read>(blocks: &mut Blocks<R>, window: &Window, facts: &mut Fact
     let damage = loop {
         match blocks.next() {
             Ok(Next::Block(block)) => take(&block, window, facts),
-            Ok(Next::End) if facts.samples.last().is_some_and(|s| s.last) => break None,
-            Ok(Next::End) => break Some("the recorder did not seal it".to_owned()),
+            Ok(Next::End) => break None,
             Ok(Next::Torn { offset }) => break Some(format!("it is torn at byte {offset}")),
             Err(error) => break Some(format!("at byte {}: {error}", blocks.offset())),
         }

@@ -5,6 +5,7 @@
 //! key that was kept elsewhere.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -128,10 +129,10 @@ fn name(path: &Path) -> String {
 struct Findings(Vec<Problem>);
 
 impl Findings {
-    fn add(&mut self, file: &str, what: impl ToString) {
+    fn add(&mut self, file: &str, what: impl fmt::Display) {
         self.0.push(Problem {
             file: file.to_owned(),
-            what: what.to_string(),
+            what: format!("{what}"),
         });
     }
 }

@@ -1,0 +1,336 @@
+//! All incidents in memory: what lists show, what is still to be written, what is being released.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::custody::TimelineLine;
+use super::decide::{Decision, Ledger, Life, Undo, instant};
+use super::folder::{Folder, Live};
+use super::id::IncidentId;
+use super::journal::Entry;
+use super::manifest::Manifest;
+use super::model::{Completeness, Incident, Reason, State, TriggerSummary, Verdict};
+use super::retention::Blob;
+use crate::time::{Timestamp, Window};
+use crate::trigger::{Grade, Kind, Trigger};
+
+/// Triggers an incident shows in its own timeline; the rest are in `timeline.jsonl`.
+const TIMELINE_MAX: usize = 100;
+/// Timeline lines that may wait to be written; further triggers are counted in the last one.
+const PENDING_MAX: usize = 1000;
+
+/// An incident's folder, opened when it is first written to. Held while writing, never while
+/// hashing.
+pub(super) type Desk = Arc<Mutex<Option<Folder>>>;
+
+/// One incident.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) incident: Incident,
+    pub(super) dedup_keys: BTreeSet<String>,
+    /// Triggers not yet in `timeline.jsonl`.
+    pub(super) pending: Vec<TimelineLine>,
+    /// Whether anything changed since it was last written.
+    pub(super) dirty: bool,
+    pub(super) desk: Desk,
+    /// Wakes the task that tends it.
+    pub(super) wake: Arc<Notify>,
+    /// What it holds, once that no longer changes.
+    pub(super) blobs: Option<Vec<Blob>>,
+}
+
+impl Item {
+    fn new(incident: Incident, dedup_keys: BTreeSet<String>) -> Self {
+        Self {
+            incident,
+            dedup_keys,
+            pending: Vec::new(),
+            dirty: true,
+            desk: Desk::default(),
+            wake: Arc::default(),
+            blobs: None,
+        }
+    }
+
+    /// Counts a trigger in.
+    fn add(&mut self, line: TimelineLine, key: Option<String>) {
+        let incident = &mut self.incident;
+        incident.triggers = incident.triggers.max(line.last_number());
+        if line.grade == Grade::Incident {
+            incident.grade = Grade::Incident;
+        }
+        if incident.timeline.len() < TIMELINE_MAX {
+            incident.timeline.push(line.entry());
+        }
+        self.dedup_keys.extend(key);
+        self.dirty = true;
+        let full = self.pending.len() >= PENDING_MAX;
+        match self.pending.last_mut() {
+            Some(last) if full => last.count += line.count,
+            _ => self.pending.push(line),
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) ledger: Ledger,
+    pub(super) items: BTreeMap<IncidentId, Item>,
+    /// Being released, and who asked.
+    pub(super) releasing: BTreeMap<IncidentId, String>,
+    /// Folders that must not be made again: released, or sealed and not readable.
+    pub(super) untouchable: BTreeSet<IncidentId>,
+    /// What people should know.
+    pub(super) problems: Vec<String>,
+}
+
+/// A trigger decided on but not yet durable.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) entry: Entry,
+    pub(super) id: IncidentId,
+    pub(super) joined: bool,
+    pub(super) undo: Undo,
+}
+
+impl Table {
+    pub(super) fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            items: BTreeMap::new(),
+            releasing: BTreeMap::new(),
+            untouchable: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Decides on a trigger. Nothing shows until [`Table::record`]; [`Table::undo`] takes it back.
+    /// `None`: it would open a precursor and `full` says there is no room for one.
+    pub(super) fn take(&mut self, trigger: Trigger, full: bool) -> Option<Taken> {
+        let (id, window, joined) = match self.ledger.decide(&trigger) {
+            Decision::Open(_) if full && trigger.grade == Grade::Precursor => return None,
+            Decision::Open(window) => (self.new_id(trigger.received), window, false),
+            Decision::Join(id, window) => (id, window, true),
+        };
+        let undo = self.ledger.apply(&id, window, &trigger);
+        let number = self.ledger.life(&id).map_or(1, |life| life.triggers);
+        let entry = Entry::Trigger {
+            incident: id.clone(),
+            number,
+            window,
+            trigger: Box::new(trigger),
+        };
+        Some(Taken {
+            entry,
+            id,
+            joined,
+            undo,
+        })
+    }
+
+    fn new_id(&self, at: Timestamp) -> IncidentId {
+        loop {
+            // Without random numbers the count still tells incidents of one second apart.
+            let fallback = u32::try_from(self.items.len()).unwrap_or(0);
+            let id = IncidentId::new(at, getrandom::u32().unwrap_or(fallback));
+            if self.ledger.life(&id).is_none() && !self.untouchable.contains(&id) {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        self.ledger.undo(undo);
+    }
+
+    /// Makes a durable trigger visible. Returns the incident when it is new.
+    pub(super) fn record(
+        &mut self,
+        id: &IncidentId,
+        number: u64,
+        window: Window,
+        trigger: &Trigger,
+    ) -> Option<Incident> {
+        let line = TimelineLine::new(number, trigger);
+        let key = trigger.dedup_key.clone();
+        if let Some(item) = self.items.get_mut(id) {
+            if item.incident.state == State::Collecting {
+                item.incident.window = item.incident.window.union(&window);
+            }
+            item.add(line, key);
+            item.wake.notify_one();
+            return None;
+        }
+        let mut item = Item::new(opened(id, window, trigger), BTreeSet::new());
+        item.add(line, key);
+        let incident = item.incident.clone();
+        self.items.insert(id.clone(), item);
+        Some(incident)
+    }
+
+    /// Takes in an incident that is not sealed, as its folder has it.
+    pub(super) fn restore_live(&mut self, id: &IncidentId, saved: Live) {
+        let mut incident = saved.incident;
+        // It is pinned once more: that is idempotent, and the recorder says when it is complete.
+        incident.state = State::Collecting;
+        let life = Life {
+            window: incident.window,
+            last: last(&incident),
+            open: true,
+            grade: incident.grade,
+            triggers: incident.triggers,
+        };
+        let subject = (incident.trigger.kind != Kind::Manual).then_some(incident.subject.as_str());
+        self.ledger
+            .restore(id, life, subject, saved.dedup_keys.iter().cloned());
+        self.items
+            .insert(id.clone(), Item::new(incident, saved.dedup_keys));
+    }
+
+    /// Takes in a sealed incident and the triggers that joined it later.
+    pub(super) fn restore_sealed(
+        &mut self,
+        id: &IncidentId,
+        manifest: Manifest,
+        timeline: Vec<TimelineLine>,
+    ) {
+        let sealed_with = manifest.incident.triggers;
+        let instants = timeline.iter().map(|line| line.at.min(line.received)).max();
+        let keys: BTreeSet<String> = manifest.dedup_keys.into_iter().collect();
+        let mut item = Item::new(manifest.incident, keys);
+        for line in timeline {
+            if line.number > sealed_with {
+                let key = line.dedup_key.clone();
+                item.add(line, key);
+            }
+        }
+        item.pending.clear();
+        item.dirty = false;
+        let incident = &item.incident;
+        let life = Life {
+            window: incident.window,
+            last: instants.unwrap_or_default().max(last(incident)),
+            open: false,
+            grade: incident.grade,
+            triggers: incident.triggers,
+        };
+        let subject = (incident.trigger.kind != Kind::Manual).then_some(incident.subject.as_str());
+        self.ledger
+            .restore(id, life, subject, item.dedup_keys.iter().cloned());
+        self.items.insert(id.clone(), item);
+    }
+
+    /// Takes in an entry of the journal; what is known already changes nothing.
+    pub(super) fn replay(&mut self, entry: Entry) {
+        match entry {
+            Entry::Trigger {
+                incident: id,
+                number,
+                window,
+                trigger,
+            } => {
+                let known = self.items.get(&id).map_or(0, |item| item.incident.triggers);
+                if number > known && !self.untouchable.contains(&id) {
+                    self.ledger.apply(&id, window, &trigger);
+                    self.record(&id, number, window, &trigger);
+                } else {
+                    self.ledger.touch(&id, instant(&trigger));
+                }
+            }
+            Entry::Release { incident, who, .. } => {
+                self.releasing.insert(incident, who);
+            }
+        }
+    }
+
+    /// No trigger extends the incident any more; `false` when its window is another by now.
+    pub(super) fn close(&mut self, id: &IncidentId, window: &Window) -> bool {
+        let same = self
+            .ledger
+            .life(id)
+            .is_some_and(|life| life.window == *window);
+        if let Some(item) = self.items.get_mut(id)
+            && same
+        {
+            self.ledger.close(id);
+            item.incident.state = State::Sealing;
+            item.dirty = true;
+        }
+        same
+    }
+
+    /// The incident is sealed as `manifest` says.
+    pub(super) fn sealed(&mut self, id: &IncidentId, manifest: Manifest) -> Option<Incident> {
+        self.ledger.close(id);
+        let item = self.items.get_mut(id)?;
+        let live = &mut item.incident;
+        let mut incident = manifest.incident;
+        incident.triggers = live.triggers.max(incident.triggers);
+        incident.grade = live.grade;
+        incident.timeline = std::mem::take(&mut live.timeline);
+        item.incident = incident;
+        item.dirty = !item.pending.is_empty();
+        Some(item.incident.clone())
+    }
+
+    /// Says why an incident does not get on, or that it does. Returns it when that is new.
+    pub(super) fn explain(&mut self, id: &IncidentId, why: Option<Reason>) -> Option<Incident> {
+        let item = self.items.get_mut(id)?;
+        let reasons: Vec<Reason> = why.into_iter().collect();
+        if item.incident.completeness.reasons == reasons {
+            return None;
+        }
+        item.incident.completeness.reasons = reasons;
+        item.dirty = true;
+        Some(item.incident.clone())
+    }
+
+    /// The incident is gone.
+    pub(super) fn forget(&mut self, id: &IncidentId) {
+        self.items.remove(id);
+        self.releasing.remove(id);
+        self.ledger.forget(id);
+        self.untouchable.insert(id.clone());
+    }
+}
+
+/// The latest instant among the triggers an incident shows.
+fn last(incident: &Incident) -> Timestamp {
+    let instants = incident.timeline.iter().map(|e| e.at.min(e.received));
+    instants.max().unwrap_or(incident.trigger.at)
+}
+
+fn opened(id: &IncidentId, window: Window, trigger: &Trigger) -> Incident {
+    Incident {
+        id: id.as_str().to_owned(),
+        state: State::Collecting,
+        grade: trigger.grade,
+        subject: trigger.subject.clone(),
+        trigger: TriggerSummary {
+            kind: trigger.kind,
+            source: trigger.source.clone(),
+            at: trigger.at,
+            text: trigger.text.clone(),
+        },
+        triggers: 0,
+        window,
+        covered: None,
+        packets: 0,
+        bytes: 0,
+        opened: trigger.received,
+        sealed: None,
+        rule: trigger.rule.clone(),
+        fields: trigger.fields.clone(),
+        suggested_filter: trigger.suggested_filter.clone(),
+        completeness: Completeness {
+            verdict: Verdict::Pending,
+            reasons: Vec::new(),
+            gaps: Vec::new(),
+        },
+        interfaces: Vec::new(),
+        timeline: Vec::new(),
+    }
+}

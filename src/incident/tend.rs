@@ -1,0 +1,267 @@
+//! Tends one incident from its opening until it is sealed: pins its window with the recorder,
+//! writes down who joins, seals. Every step is repeated until it succeeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::custody::{Act, SELF};
+use super::engine::{Change, Engine};
+use super::explain::reason;
+use super::id::IncidentId;
+use super::manifest::{ChainHead, FORMAT, Manifest, RecorderFacts, VERSION};
+use super::model::{Incident, Reason, State};
+use super::seal::{self, Inspected};
+use super::table::Desk;
+use crate::error::IoError;
+use crate::recorder::protocol::RecorderStatus;
+use crate::time::{Timestamp, Window};
+
+/// While collecting, the pin is repeated this often: a restarted recorder learns of it again.
+const PIN_AGAIN: Duration = Duration::from_secs(5);
+/// The least time between two rounds that joining triggers cause.
+const ROUND: Duration = Duration::from_secs(1);
+/// After the window's end, how soon the recorder is asked again.
+const SOON: Duration = Duration::from_millis(100);
+/// Failures are retried after this, doubled each time up to [`BACKOFF_MAX`].
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Starts the task of an incident.
+pub(super) fn spawn(engine: &Arc<Engine>, id: IncidentId) {
+    let task = tend(Arc::clone(engine), id);
+    engine.tasks.spawn(task);
+}
+
+/// How a round ended.
+enum Round {
+    /// Nothing to do until then, or until somebody joins.
+    Wait(Duration),
+    /// It failed.
+    Retry(Reason),
+    /// Sealed, or gone.
+    Done,
+}
+
+async fn tend(engine: Arc<Engine>, id: IncidentId) {
+    let mut backoff = BACKOFF;
+    loop {
+        let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
+            (
+                item.incident.clone(),
+                Arc::clone(&item.desk),
+                Arc::clone(&item.wake),
+            )
+        }) else {
+            return;
+        };
+        let round = tokio::select! {
+            round = round(&engine, &id, incident, desk) => round,
+            () = engine.stop.cancelled() => return,
+        };
+        let (delay, news) = match round {
+            Round::Done => return,
+            Round::Wait(delay) => {
+                backoff = BACKOFF;
+                (delay, engine.table().explain(&id, None))
+            }
+            Round::Retry(why) => {
+                let delay = backoff;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                (delay, engine.table().explain(&id, Some(why)))
+            }
+        };
+        if let Some(incident) = news {
+            if let Some(why) = incident.completeness.reasons.first() {
+                tracing::warn!(incident = %id, "{}", why.text);
+            }
+            engine.changed(incident);
+        }
+        let joined = async {
+            wake.notified().await;
+            tokio::time::sleep(ROUND).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = joined => {}
+            () = engine.stop.cancelled() => return,
+        }
+    }
+}
+
+async fn round(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: Desk) -> Round {
+    match incident.state {
+        State::Collecting => collect(engine, id, incident, desk).await,
+        State::Sealing => match seal(engine, id, incident.window, desk).await {
+            Ok(Some(sealed)) => {
+                tracing::info!(incident = %id, packets = sealed.packets, "incident sealed");
+                engine.changed(sealed.clone());
+                engine.announce(Change::Sealed(Box::new(sealed)));
+                engine.house.notify_one();
+                Round::Done
+            }
+            Ok(None) => Round::Done,
+            Err(text) => Round::Retry(reason("seal_failed", None, &text)),
+        },
+        State::Sealed => Round::Done,
+    }
+}
+
+async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: Desk) -> Round {
+    let window = incident.window;
+    let Ok(_room) = engine.calls.acquire().await else {
+        return Round::Done;
+    };
+    let over = Timestamp::now() >= window.to;
+    let working = Arc::clone(engine);
+    let name = id.clone();
+    let worked = tokio::task::spawn_blocking(move || {
+        let pinned = working.recorder.pin(name.as_str(), window);
+        // What joined is written down even while the recorder is away, once there is a folder.
+        let written = working.write_down(&name, &desk);
+        (pinned, written)
+    });
+    let Ok((pinned, written)) = worked.await else {
+        return Round::Wait(BACKOFF);
+    };
+    if let Err(error) = written {
+        tracing::error!(incident = %id, %error, "cannot write to the incident's folder");
+    }
+    match pinned {
+        Err(error) => Round::Retry(reason("recorder_unreachable", None, &error.to_string())),
+        Ok(report) if report.complete && over => {
+            let mut table = engine.table();
+            if table.close(id, &window) {
+                let incident = table.items.get(id).map(|item| item.incident.clone());
+                drop(table);
+                if let Some(incident) = incident {
+                    engine.changed(incident);
+                }
+                return Round::Wait(Duration::ZERO);
+            }
+            Round::Wait(ROUND)
+        }
+        Ok(_) if over => Round::Wait(SOON),
+        Ok(_) => {
+            if incident.triggers > 1 {
+                let now = engine
+                    .table()
+                    .items
+                    .get(id)
+                    .map(|item| item.incident.clone());
+                if let Some(now) = now {
+                    engine.changed(now);
+                }
+            }
+            let left = window.to.since(Timestamp::now());
+            Round::Wait((left + Duration::from_millis(10)).min(PIN_AGAIN))
+        }
+    }
+}
+
+/// Seals; `None` when the incident is gone.
+async fn seal(
+    engine: &Arc<Engine>,
+    id: &IncidentId,
+    window: Window,
+    desk: Desk,
+) -> Result<Option<Incident>, String> {
+    let Ok(_turn) = engine.seals.acquire().await else {
+        return Ok(None);
+    };
+    let working = Arc::clone(engine);
+    let name = id.clone();
+    let worked = tokio::task::spawn_blocking(move || seal_now(&working, &name, &window, &desk));
+    match worked.await {
+        Ok(sealed) => sealed.map_err(|error| format!("sealing failed: {error}")),
+        Err(error) => Err(format!("sealing failed: {error}")),
+    }
+}
+
+/// The blocking part of sealing.
+fn seal_now(
+    engine: &Engine,
+    id: &IncidentId,
+    window: &Window,
+    desk: &Desk,
+) -> Result<Option<Incident>, IoError> {
+    let path = engine.path(id);
+    let finished = engine.at_desk(id, desk, |folder| seal::publish(folder))?;
+    if finished != Some(true) {
+        let recorder = engine.recorder.status().ok();
+        let interfaces = recorder.as_ref().map_or(&[][..], |r| &r.interfaces);
+        let clock = (engine.clock)();
+        let ring = &engine.ring;
+        let stop = &engine.stop;
+        let inspected = seal::inspect(&path, ring, window, interfaces, &clock, stop)?;
+        engine.at_desk(id, desk, |folder| {
+            let Some(item) = engine.table().items.get_mut(id).map(|item| {
+                let pending = std::mem::take(&mut item.pending);
+                (item.incident.clone(), item.dedup_keys.clone(), pending)
+            }) else {
+                return Ok(());
+            };
+            let (incident, keys, pending) = item;
+            if let Err(error) = folder.add(&pending) {
+                engine.put_back(id, pending);
+                return Err(error);
+            }
+            let bytes: u64 = inspected.segments.iter().map(|s| s.size_bytes).sum();
+            let frozen = format!(
+                "{} segments, {bytes} bytes, read back",
+                inspected.segments.len()
+            );
+            folder.note(Act::new(SELF, "frozen", &frozen))?;
+            let manifest = Manifest {
+                format: FORMAT.to_owned(),
+                version: VERSION,
+                software: format!("wirewitness {}", env!("CARGO_PKG_VERSION")),
+                host: rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned(),
+                incident: sealed_incident(incident, &inspected),
+                segments: inspected.segments,
+                clock,
+                recorder: recorder.as_ref().map(facts),
+                timeline: ChainHead {
+                    lines: folder.timeline.lines,
+                    hash: folder.timeline.hash.clone(),
+                },
+                custody: ChainHead {
+                    lines: folder.custody.lines,
+                    hash: folder.custody.hash.clone(),
+                },
+                dedup_keys: keys.into_iter().collect(),
+                signed_by: engine.signer.public().fingerprint(),
+            };
+            seal::prepare(folder, &manifest, &engine.signer)?;
+            seal::publish(folder).map(|_| ())
+        })?;
+    }
+    let manifest = Manifest::read(&path).map_err(|error| {
+        IoError::new(
+            "read the manifest in",
+            &path,
+            std::io::Error::other(error.to_string()),
+        )
+    });
+    manifest.map(|(manifest, _)| engine.table().sealed(id, manifest))
+}
+
+fn sealed_incident(mut incident: Incident, inspected: &Inspected) -> Incident {
+    incident.state = State::Sealed;
+    incident.sealed = Some(Timestamp::now());
+    incident.covered = inspected.covered();
+    incident.packets = inspected.interfaces.iter().map(|share| share.packets).sum();
+    incident.bytes = inspected.interfaces.iter().map(|share| share.bytes).sum();
+    incident.completeness = inspected.completeness.clone();
+    incident.interfaces.clone_from(&inspected.interfaces);
+    incident
+}
+
+fn facts(status: &RecorderStatus) -> RecorderFacts {
+    RecorderFacts {
+        version: status.version.clone(),
+        started: status.started,
+    }
+}

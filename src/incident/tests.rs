@@ -1,0 +1,726 @@
+//! The engine against a double of the recorder: real hard links of real segments over the real
+//! socket protocol. Crashes are made by stopping the engine, or by putting the folders into the
+//! state a crash at that step leaves.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::chain;
+use super::custody::{Act, CUSTODY_FILE, SEALED, TIMELINE_FILE, TimelineLine};
+use super::engine::{Change, Incidents, Setup};
+use super::journal::{Entry, Journal};
+use super::manifest::{ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SUMS_FILE};
+use super::model::{Incident, State, Verdict};
+use super::verify::{VerifyReport, verify};
+use super::{EvidenceConfig, WindowConfig};
+use crate::counters::Counters;
+use crate::pcapng::encode::{self, Interface, Section};
+use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::recorder::client::Client;
+use crate::recorder::protocol::{
+    InterfaceState, InterfaceStatus, PinReport, RecorderStatus, Reply, Request,
+};
+use crate::ring::catalog::Catalog;
+use crate::ring::names::SegmentName;
+use crate::time::{Timestamp, Window};
+use crate::trigger::{Accepted, Grade, Kind, Trigger};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A ring with one interface, and who answers for it.
+struct Site {
+    dir: tempfile::TempDir,
+    /// The recorder answers at all.
+    up: Arc<AtomicBool>,
+    /// It says that windows are complete.
+    completes: Arc<AtomicBool>,
+    /// The clock was synchronised.
+    now: Timestamp,
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::now();
+        let site = Self {
+            dir,
+            up: Arc::new(AtomicBool::new(true)),
+            completes: Arc::new(AtomicBool::new(true)),
+            now,
+        };
+        fs::create_dir_all(site.ring().join("eth1")).unwrap();
+        fs::create_dir_all(site.evidence()).unwrap();
+        let start = now.minus(Duration::from_secs(30));
+        for number in 0..6_u64 {
+            site.segment(number, start);
+        }
+        site.serve();
+        site
+    }
+
+    fn ring(&self) -> PathBuf {
+        self.dir.path().join("ring")
+    }
+
+    fn evidence(&self) -> PathBuf {
+        self.dir.path().join("incidents")
+    }
+
+    /// Segment `number` holds ten packets, one a second from `start + 10 * number` on, and its
+    /// accounting; the last reaches half a minute into the future.
+    fn segment(&self, number: u64, start: Timestamp) {
+        let at = |packet: u64| start.plus(Duration::from_secs(10 * number + packet));
+        let mut bytes = Vec::new();
+        encode::section_header(&mut bytes, &Section::default());
+        let interface = Interface {
+            linktype: 1,
+            snaplen: 262_144,
+            name: "eth1",
+            ..Interface::default()
+        };
+        encode::interface(&mut bytes, &interface);
+        for packet in 0..10 {
+            let written = 10 * number + packet + 1;
+            let mut block = vec![0; encode::epb_len(60)];
+            encode::epb(&mut block, 0, at(packet), 60, &[7; 60]).unwrap();
+            bytes.extend_from_slice(&block);
+            let sample = Sample {
+                at: at(packet).plus(Duration::from_millis(if packet == 9 { 1000 } else { 500 })),
+                start,
+                counters: Counters {
+                    received: written,
+                    written,
+                    written_bytes: 60 * written,
+                    ..Counters::default()
+                },
+                last: packet == 9,
+            };
+            sample.encode(&mut bytes, 0, SAMPLE_LEN);
+        }
+        let name = SegmentName {
+            number,
+            first: at(0),
+        };
+        fs::write(self.ring().join("eth1").join(name.to_string()), bytes).unwrap();
+    }
+
+    fn serve(&self) {
+        let listener = UnixListener::bind(self.ring().join("control.sock")).unwrap();
+        let recorder = Recorder {
+            ring: self.ring(),
+            evidence: self.evidence(),
+            up: Arc::clone(&self.up),
+            completes: Arc::clone(&self.completes),
+        };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let recorder = recorder.clone();
+                std::thread::spawn(move || recorder.answer(stream.unwrap()));
+            }
+        });
+    }
+
+    fn open(&self) -> Server {
+        self.open_with(200 << 30)
+    }
+
+    fn open_with(&self, quota_bytes: u64) -> Server {
+        let setup = Setup {
+            evidence: EvidenceConfig {
+                path: self.evidence(),
+                quota: bytesize::ByteSize(quota_bytes),
+            },
+            window: WindowConfig::default(),
+            state_dir: self.dir.path().to_owned(),
+            ring: self.ring(),
+            recorder: Client::new(self.ring().join("control.sock")),
+            clock: Arc::new(|| ClockState {
+                synchronised: true,
+                offset_bound_ns: Some(1000),
+                source: "ntp".to_owned(),
+            }),
+        };
+        let stop = CancellationToken::new();
+        let (incidents, done) = Incidents::open(setup, stop.clone()).unwrap();
+        let changes = incidents.subscribe();
+        Server {
+            incidents,
+            stop,
+            done,
+            changes,
+        }
+    }
+
+    /// A trigger whose window ended a moment ago.
+    fn trigger(&self, subject: &str) -> Trigger {
+        let mut trigger = Trigger::new(
+            Kind::Syslog,
+            "listener",
+            subject,
+            "it broke",
+            self.now,
+            self.now,
+        );
+        trigger.before = Some(Duration::from_secs(15));
+        trigger.after = Some(Duration::ZERO);
+        trigger
+    }
+
+    fn folder(&self, id: &str) -> PathBuf {
+        self.evidence().join(id)
+    }
+}
+
+/// Answers like the recorder.
+#[derive(Clone)]
+struct Recorder {
+    ring: PathBuf,
+    evidence: PathBuf,
+    up: Arc<AtomicBool>,
+    completes: Arc<AtomicBool>,
+}
+
+impl Recorder {
+    fn answer(&self, stream: UnixStream) {
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|n| n > 0) {
+            if !self.up.load(Ordering::SeqCst) {
+                return;
+            }
+            let reply = self.handle(serde_json::from_str(&line).unwrap());
+            let reply = serde_json::to_string(&reply).unwrap() + "\n";
+            if stream.get_mut().write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    }
+
+    fn handle(&self, request: Request) -> Reply {
+        match request {
+            Request::Pin { id, window } => {
+                let to = self.evidence.join(id).join("segments/eth1");
+                fs::create_dir_all(&to).unwrap();
+                let catalog = Catalog::scan(&self.ring.join("eth1")).unwrap();
+                for segment in catalog.covering(&window) {
+                    drop(fs::hard_link(
+                        &segment.path,
+                        to.join(segment.name.to_string()),
+                    ));
+                }
+                let over = window.to <= Timestamp::now();
+                Reply::Pinned(PinReport {
+                    complete: over && self.completes.load(Ordering::SeqCst),
+                    segments: Vec::new(),
+                })
+            }
+            Request::Release { id } => {
+                drop(fs::remove_dir_all(self.evidence.join(id)));
+                Reply::Released
+            }
+            Request::Status => Reply::Status(RecorderStatus {
+                pid: 1,
+                started: Timestamp::MIN,
+                version: "0".to_owned(),
+                interfaces: vec![status()],
+            }),
+            Request::Flush => Reply::Flushed,
+            Request::Check { .. } => Reply::Pinned(PinReport::default()),
+        }
+    }
+}
+
+fn status() -> InterfaceStatus {
+    InterfaceStatus {
+        name: "eth1".to_owned(),
+        state: InterfaceState::Running,
+        why: None,
+        since: Timestamp::MIN,
+        counters: Counters::default(),
+        packets_per_second: 1.0,
+        bytes_per_second: 60.0,
+        ring_from: None,
+        ring_to: None,
+        ring_bytes: 0,
+        ring_size_bytes: 0,
+        ring_segments: 0,
+        slots_free: 0,
+        slots: 0,
+        disk_error: None,
+        filter: String::new(),
+        snaplen: 262_144,
+        foreign_files: 0,
+    }
+}
+
+struct Server {
+    incidents: Incidents,
+    stop: CancellationToken,
+    done: JoinHandle<()>,
+    changes: broadcast::Receiver<Change>,
+}
+
+impl Server {
+    async fn submit(&self, trigger: Trigger) -> Accepted {
+        self.incidents.intake().submit(trigger).await.unwrap()
+    }
+
+    async fn until(&mut self, mut wanted: impl FnMut(&Change) -> bool) {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while !wanted(&self.changes.recv().await.unwrap()) {}
+        });
+        waited.await.expect("it never came");
+    }
+
+    async fn sealed(&mut self, id: &str) -> Incident {
+        if self
+            .incidents
+            .get(id)
+            .is_none_or(|i| i.state != State::Sealed)
+        {
+            self.until(|change| matches!(change, Change::Sealed(i) if i.id == id))
+                .await;
+        }
+        self.incidents.get(id).unwrap()
+    }
+
+    /// Stops at once, as it does for SIGTERM.
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(1), self.done)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+fn custody(folder: &Path) -> Vec<Act> {
+    let chain = chain::read::<Act>(&folder.join(CUSTODY_FILE)).unwrap();
+    assert_eq!(chain.broken, None);
+    chain.items
+}
+
+fn assert_verifies(folder: &Path) -> VerifyReport {
+    let report = verify(folder).unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_becomes_sealed_evidence_that_verifies() {
+    let site = Site::new();
+    let mut server = site.open();
+    let accepted = server.submit(site.trigger("db")).await;
+    assert!(!accepted.joined);
+    let sealed = server.sealed(&accepted.incident).await;
+    assert_eq!(
+        sealed.completeness.verdict,
+        Verdict::Complete,
+        "{:?}",
+        sealed.completeness
+    );
+    assert_eq!(sealed.covered, Some(sealed.window));
+    assert_eq!((sealed.packets, sealed.bytes), (15, 900));
+    assert_eq!(sealed.interfaces[0].segments, 2);
+
+    let folder = site.folder(&accepted.incident);
+    assert_eq!(
+        server.incidents.folder(&accepted.incident),
+        Some(folder.clone())
+    );
+    let report = assert_verifies(&folder);
+    assert_eq!(report.incidents[0].segments, 2);
+    assert_verifies(&site.evidence());
+    assert!(!folder.join(LIVE_FILE).exists());
+    let actions: Vec<String> = custody(&folder).into_iter().map(|act| act.action).collect();
+    assert_eq!(actions, ["opened", "frozen", "sealed"]);
+
+    let id = accepted.incident;
+    server
+        .incidents
+        .note(&id, "alice", "downloaded", "pcapng")
+        .await
+        .unwrap();
+    assert_eq!(custody(&folder)[3].who, "alice");
+    assert_verifies(&folder);
+    assert!(
+        server
+            .incidents
+            .note("20260101T000000Z-000000", "a", "b", "c")
+            .await
+            .is_err()
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_peoples_tools_verify_it() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    let run = |program: &str, args: &str| {
+        let manifest = fs::File::open(site.folder(&id).join(MANIFEST_FILE)).unwrap();
+        std::process::Command::new(program)
+            .args(args.split(' '))
+            .current_dir(site.folder(&id))
+            .stdin(manifest)
+            .output()
+            .unwrap()
+    };
+    let sums = run("sha256sum", "--strict -c SHA256SUMS");
+    assert!(sums.status.success(), "{sums:?}");
+    let signed = run(
+        "ssh-keygen",
+        "-Y verify -f allowed_signers -I wirewitness -n evidence@wirewitness -s manifest.json.sig",
+    );
+    assert!(signed.status.success(), "{signed:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_triggers_are_one_incident() {
+    let site = Site::new();
+    let mut server = site.open();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        let intake = server.incidents.intake();
+        let mut trigger = site.trigger("db");
+        trigger.text = "x".repeat(1000);
+        waiting.spawn(async move { intake.submit(trigger).await.unwrap().incident });
+    }
+    let ids: std::collections::BTreeSet<String> = waiting.join_all().await.into_iter().collect();
+    assert_eq!(ids.len(), 1);
+    let id = ids.first().unwrap().clone();
+    server.sealed(&id).await;
+    assert_eq!(server.incidents.get(&id).unwrap().triggers, 10_000);
+    assert_eq!(server.incidents.get(&id).unwrap().timeline.len(), 100);
+    server.stop().await;
+
+    let mut server = site.open();
+    assert_eq!(server.incidents.list().len(), 1);
+    assert_eq!(server.sealed(&id).await.triggers, 10_000);
+    let timeline = site.folder(&id).join(TIMELINE_FILE);
+    let lines = || chain::read::<TimelineLine>(&timeline).unwrap().items;
+    if lines().last().unwrap().last_number() < 10_000 {
+        server
+            .until(|change| matches!(change, Change::Incident(i) if i.id == id))
+            .await;
+    }
+    assert_eq!(lines().iter().map(|line| line.count).sum::<u64>(), 10_000);
+    assert_verifies(&site.folder(&id));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_that_is_away_is_waited_for_and_named() {
+    let site = Site::new();
+    site.up.store(false, Ordering::SeqCst);
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server
+        .until(|change| {
+            matches!(change, Change::Incident(i)
+                if i.completeness.reasons.first().is_some_and(|r| r.code == "recorder_unreachable"))
+        })
+        .await;
+    assert_eq!(server.incidents.get(&id).unwrap().state, State::Collecting);
+    site.up.store(true, Ordering::SeqCst);
+    let sealed = server.sealed(&id).await;
+    assert_eq!(sealed.completeness.verdict, Verdict::Complete);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ring_no_longer_had_is_explained() {
+    let site = Site::new();
+    let mut server = site.open();
+    let mut trigger = site.trigger("db");
+    trigger.before = Some(Duration::from_mins(10));
+    let first = Catalog::scan(&site.ring().join("eth1")).unwrap().segments()[0]
+        .path
+        .clone();
+    fs::remove_file(first).unwrap();
+    let id = server.submit(trigger).await.incident;
+    let sealed = server.sealed(&id).await;
+    assert_eq!(sealed.completeness.verdict, Verdict::Incomplete);
+    assert_eq!(sealed.completeness.reasons[0].code, "rotated");
+    assert_eq!(sealed.packets, 20);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_journal_it_ends_sealed() {
+    let site = Site::new();
+    let trigger = site.trigger("db");
+    let entry = Entry::Trigger {
+        incident: "20261123T100211Z-5f3a9c".parse().unwrap(),
+        number: 1,
+        window: Window::around(site.now, Duration::from_secs(15), Duration::ZERO),
+        trigger: Box::new(trigger),
+    };
+    let (journal, _) = Journal::open(&site.dir.path().join("journal"), |_| {}).unwrap();
+    journal.append(&[entry]).await.unwrap();
+    drop(journal);
+    let mut server = site.open();
+    let sealed = server.sealed("20261123T100211Z-5f3a9c").await;
+    assert_eq!((sealed.triggers, sealed.packets), (1, 15));
+    assert_verifies(&site.folder(&sealed.id));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_the_pin_it_ends_sealed_with_every_trigger() {
+    let site = Site::new();
+    site.completes.store(false, Ordering::SeqCst);
+    let server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    for _ in 0..5 {
+        assert!(server.submit(site.trigger("db")).await.joined);
+    }
+    server.stop().await;
+
+    // Once with the state saved in the folder and once with that copy torn: the journal has it.
+    for torn in [false, true] {
+        let mut server = site.open();
+        let live = site.folder(&id).join(LIVE_FILE);
+        assert!(server.submit(site.trigger("db")).await.joined);
+        server
+            .until(|c| matches!(c, Change::Incident(i) if i.id == id && i.triggers > 6))
+            .await;
+        server.stop().await;
+        if torn {
+            fs::write(live, "{").unwrap();
+        }
+    }
+    site.completes.store(true, Ordering::SeqCst);
+    let mut server = site.open();
+    assert_eq!(server.sealed(&id).await.triggers, 8);
+    assert_eq!(server.incidents.list().len(), 1);
+    assert_verifies(&site.folder(&id));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_step_of_the_seal_it_ends_sealed_once() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    server.stop().await;
+    let folder = site.folder(&id);
+    let manifest = folder.join(MANIFEST_FILE);
+    let tmp = folder.join("manifest.json.tmp");
+    let whole = fs::read(folder.join(CUSTODY_FILE)).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|&b| b == b'\n').collect();
+    let seals = |acts: &[Act]| acts.iter().filter(|act| act.action == SEALED).count();
+
+    // Before the rename: it is finished, not made again.
+    let content = fs::read(&manifest).unwrap();
+    fs::rename(&manifest, &tmp).unwrap();
+    let mut server = site.open();
+    server.sealed(&id).await;
+    server.stop().await;
+    assert_eq!(fs::read(&manifest).unwrap(), content);
+    assert_eq!(seals(&custody(&folder)), 1);
+    assert_verifies(&folder);
+
+    // Before the custody line, in the middle of it, in the middle of the manifest, before it.
+    let mut torn_line = lines[..lines.len() - 1].concat();
+    torn_line.extend_from_slice(&lines[lines.len() - 1][..40]);
+    for (chain, content) in [
+        (lines[..lines.len() - 1].concat(), Some(content.clone())),
+        (torn_line, Some(content.clone())),
+        (
+            lines[..2].concat(),
+            Some(content[..content.len() / 2].to_vec()),
+        ),
+        (lines[..1].concat(), None),
+        (Vec::new(), None),
+    ] {
+        fs::remove_file(&manifest).unwrap();
+        fs::write(folder.join(CUSTODY_FILE), chain).unwrap();
+        if let Some(content) = content {
+            fs::write(&tmp, content).unwrap();
+        }
+        let mut server = site.open();
+        let sealed = server.sealed(&id).await;
+        assert_eq!((sealed.triggers, sealed.packets), (1, 15));
+        server.stop().await;
+        assert_eq!(seals(&custody(&folder)), 1);
+        assert!(!tmp.exists());
+        assert_verifies(&folder);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_join_counts_and_leaves_the_manifest_alone() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    let before = fs::read(site.folder(&id).join(MANIFEST_FILE)).unwrap();
+    let late = server.submit(site.trigger("db")).await;
+    assert_eq!((late.incident, late.joined), (id.clone(), true));
+    server
+        .until(|c| matches!(c, Change::Incident(i) if i.triggers == 2))
+        .await;
+    server.stop().await;
+    assert_eq!(
+        fs::read(site.folder(&id).join(MANIFEST_FILE)).unwrap(),
+        before
+    );
+    assert_verifies(&site.folder(&id));
+    let server = site.open();
+    assert_eq!(server.incidents.get(&id).unwrap().triggers, 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_on_a_broken_disk_refuses_and_recovers() {
+    let site = Site::new();
+    let mut server = site.open();
+    let journal = site.dir.path().join("journal");
+    fs::remove_dir(&journal).unwrap();
+    let refused = server.incidents.intake().submit(site.trigger("db")).await;
+    assert!(refused.unwrap_err().to_string().contains("journal"));
+    assert!(server.incidents.list().is_empty());
+    fs::create_dir(&journal).unwrap();
+    let accepted = server.submit(site.trigger("db")).await;
+    assert!(!accepted.joined, "what was refused left no trace");
+    assert_eq!(server.sealed(&accepted.incident).await.triggers, 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_final_even_when_it_was_interrupted() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    site.up.store(false, Ordering::SeqCst);
+    assert!(server.incidents.release(&id, "admin").await.is_err());
+    server.stop().await;
+
+    site.up.store(true, Ordering::SeqCst);
+    let mut server = site.open();
+    assert!(server.incidents.get(&id).is_none(), "it is not shown again");
+    if site.folder(&id).exists() {
+        server
+            .until(|c| matches!(c, Change::Released(released) if *released == id))
+            .await;
+    }
+    assert!(!site.folder(&id).exists());
+    server.stop().await;
+    let server = site.open();
+    assert!(
+        server.incidents.list().is_empty(),
+        "the journal does not bring it back"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_quota_precursors_go_and_incidents_stay() {
+    let site = Site::new();
+    let mut server = site.open_with(1);
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    let mut weak = site.trigger("web");
+    weak.grade = Grade::Precursor;
+    // Housekeeping follows the seal; then the quota is known to be used up.
+    while server.incidents.problems().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(server.incidents.evidence_bytes() > 1);
+    assert!(server.incidents.intake().submit(weak).await.is_err());
+    assert!(server.incidents.get(&id).is_some());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_damaged_folders_are_reported_not_fatal() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    server.stop().await;
+    fs::write(site.folder(&id).join(MANIFEST_FILE), "{").unwrap();
+    for name in [".hidden", "lost+found", "20260101T000000Z-000000"] {
+        fs::create_dir(site.evidence().join(name)).unwrap();
+    }
+    let server = site.open();
+    let problems = server.incidents.problems();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(server.incidents.list().is_empty());
+    assert_eq!(
+        fs::read(site.folder(&id).join(MANIFEST_FILE)).unwrap(),
+        b"{"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_flipped_byte_of_any_file_is_caught_and_named() {
+    let site = Site::new();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    server.stop().await;
+    let folder = site.folder(&id);
+    let (manifest, _) = Manifest::read(&folder).unwrap();
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(files.len(), 7, "{files:?}");
+    files.extend(manifest.segments.iter().map(|s| s.path.clone()));
+    for file in files {
+        let path = folder.join(&file);
+        let good = fs::read(&path).unwrap();
+        // Every byte of the small files' ends, every 13th between.
+        for index in (0..good.len()).filter(|i| i % 13 == 0 || *i < 80 || i + 80 > good.len()) {
+            let mut bad = good.clone();
+            bad[index] ^= 0x20;
+            // A segment is shared with the ring: it is replaced, not written to.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &bad).unwrap();
+            let report = verify(&folder).unwrap();
+            let named = report.incidents[0].problems.iter().any(|p| p.file == file);
+            assert!(named, "{file} byte {index}: {report:?}");
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert_verifies(&folder);
+
+    fs::write(folder.join("segments/eth1/extra.pcapng"), "").unwrap();
+    assert!(!verify(&folder).unwrap().is_ok());
+    fs::remove_file(folder.join("segments/eth1/extra.pcapng")).unwrap();
+    for file in [
+        SUMS_FILE,
+        CUSTODY_FILE,
+        MANIFEST_FILE,
+        &manifest.segments[0].path,
+    ] {
+        let good = fs::read(folder.join(file)).unwrap();
+        fs::remove_file(folder.join(file)).unwrap();
+        let report = verify(&folder).unwrap();
+        assert!(
+            report.incidents[0].problems.iter().any(|p| p.file == *file),
+            "{report:?}"
+        );
+        fs::write(folder.join(file), good).unwrap();
+    }
+}
