@@ -112,6 +112,26 @@ fn written_and_dropped_are_what_was_sent() {
         let tally = Tally::of_folder(&site.ring("mon0"));
         assert_eq!(tally.doubled(), [0; 0]);
         assert_eq!(status["written"], tally.distinct(), "{status}");
+
+        // The same numbers lie in the segments: in the last statistics block of the newest.
+        let newest = crate::support::pcapng_files(&site.ring("mon0"))
+            .pop()
+            .unwrap();
+        let summary = pcapng::read(&newest, |_| {});
+        let told = summary.statistics.last().unwrap();
+        assert_eq!(
+            told.filter_accepted,
+            status["received"].as_u64(),
+            "{told:?}"
+        );
+        assert_eq!(
+            told.os_dropped,
+            status["dropped_kernel"].as_u64(),
+            "{told:?}"
+        );
+        assert_eq!(told.interface_dropped, Some(0), "{told:?}");
+        let delivered = sum - status["dropped_kernel"].as_u64().unwrap();
+        assert_eq!(told.delivered, Some(delivered), "{told:?}");
     }
 }
 
