@@ -9,8 +9,6 @@ pub mod local;
 pub mod remote;
 pub mod show;
 
-pub mod client;
-
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -74,7 +72,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Run => daemon::run::run(args),
         Command::Record { replay, pace } => daemon::record::run(args, replay.as_deref(), *pace),
         Command::Serve => daemon::serve::run(args),
-        Command::Freeze { before, after, reason, filter } => remote::freeze(
+        Command::Freeze {
+            before,
+            after,
+            reason,
+            filter,
+        } => remote::freeze(
             args,
             &Freeze {
                 before: *before,
@@ -84,10 +87,17 @@ fn run(args: &Args) -> Result<(), Failure> {
             },
         ),
         Command::Incidents { action: None } => remote::incidents(args),
-        Command::Incidents { action: Some(IncidentAction::Show { id }) } => {
-            remote::incident(args, id)
-        }
-        Command::Export { id, from, to, output, format, filter } => remote::export(
+        Command::Incidents {
+            action: Some(IncidentAction::Show { id }),
+        } => remote::incident(args, id),
+        Command::Export {
+            id,
+            from,
+            to,
+            output,
+            format,
+            filter,
+        } => remote::export(
             args,
             &Export {
                 id: id.as_deref(),
