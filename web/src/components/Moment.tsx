@@ -29,11 +29,10 @@ export function Moment({ at, digits = 0, ago = false, show = "both", zone: withZ
   return (
     <span class="moment">
       <time dateTime={exact} title={exact}>
-        {show === "both" && <span class="nowrap">{written.date} </span>}
-        <span class="nowrap">{written.time}</span>
-        {withZone && <span class="zone"> {written.zone}</span>}
+        {show === "both" && <span class="nowrap">{written.date}</span>} <span class="nowrap">{written.time}</span>
+        {withZone && <> <span class="zone">{written.zone}</span></>}
       </time>
-      {ago && <Ago ms={toMs(ns)} />}
+      {ago && <> <Ago ms={toMs(ns)} /></>}
     </span>
   );
 }
@@ -41,7 +40,7 @@ export function Moment({ at, digits = 0, ago = false, show = "both", zone: withZ
 function Ago({ ms }: { ms: number }): JSX.Element {
   const { lang } = useWords();
   const now = useNow();
-  return <span class="ago"> {relative(ms, now, lang)}</span>;
+  return <span class="ago">{relative(ms, now, lang)}</span>;
 }
 
 /** A time that shows its nanoseconds when pressed. */

@@ -74,7 +74,7 @@ export function relative(ms: number, now: number, language: Language): string {
   const size = Math.abs(seconds);
   const format = new Intl.RelativeTimeFormat(language, {
     numeric: language === "ja" ? "always" : "auto",
-    style: "short",
+    style: "long",
   });
   if (size < 60) return format.format(Math.trunc(seconds), "second");
   if (size < 3600) return format.format(Math.trunc(seconds / 60), "minute");

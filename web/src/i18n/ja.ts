@@ -14,7 +14,6 @@ export const ja: Words = {
     logout: "ログアウト",
     signedInAs: (user, role) => `${user}（${role}）でログイン中`,
     zoneLocal: "ローカル時刻",
-    zoneUtc: "UTC",
     zoneHint: "表示時刻のタイムゾーン。押すと切り替わります。",
   },
   roles: { viewer: "閲覧者", analyst: "解析担当", admin: "管理者" },
@@ -108,7 +107,7 @@ export const ja: Words = {
     rate: "レート",
     packetsPerSecond: (n) => `${n} パケット/s`,
     trend: (n) => `直近 ${n} 秒間のパケットレート`,
-    peak: (n) => `直近 2 分の最大 ${n} パケット/s`,
+    peak: (seconds, n) => `直近 ${seconds} 秒・最大 ${n} パケット/s`,
     goBack: (span) => `${span}前まで遡れます`,
     goBackNone: "まだ何も記録されていません",
     goBackNoneHint: "パケットが流れ始めると、そこまで遡れるようになります。",
@@ -291,7 +290,7 @@ export const ja: Words = {
 
     flows: {
       title: "フロー",
-      search: "アドレス、ポート、プロトコルで絞り込み",
+      search: "アドレスやポートで絞り込み",
       count: (n) => `${n} フロー`,
       indexing: "フローの索引を作成しています。完了すると自動的に表示されます。",
       none: "この区間にフローはありません。",

@@ -50,16 +50,18 @@ function Row({ incident }: { incident: Incident }): JSX.Element {
         <Moment at={incident.trigger.at} ago />
       </td>
       <td data-label={t.incidents.source}>
-        {t.kinds[incident.trigger.kind] ?? incident.trigger.kind} <Foreign text={incident.trigger.source} />
+        <span>
+          {t.kinds[incident.trigger.kind] ?? incident.trigger.kind} <Foreign text={incident.trigger.source} />
+        </span>
       </td>
       <td data-label={t.incidents.triggers} class="number">
         {count(incident.triggers, lang)}
       </td>
       <td data-label={t.incidents.packets} class="number">
         {incident.state === "sealed" ? (
-          <>
+          <span>
             {count(incident.packets, lang)} <span class="sub muted">{bytes(incident.bytes, lang)}</span>
-          </>
+          </span>
         ) : (
           "–"
         )}

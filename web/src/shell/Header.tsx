@@ -66,7 +66,7 @@ function ZoneSwitch(): JSX.Element {
   const label = zoneLabel(zone, fromMs(Date.now()));
   return (
     <button type="button" class="small quiet-button" title={t.nav.zoneHint} aria-pressed={zone === "utc"} onClick={() => chooseZone(zone === "utc" ? "local" : "utc")} data-testid="zone-switch">
-      {zone === "utc" ? t.nav.zoneUtc : `${t.nav.zoneLocal} ${label}`}
+      {zone === "local" && <span class="zone-word">{t.nav.zoneLocal}</span>} {label}
     </button>
   );
 }

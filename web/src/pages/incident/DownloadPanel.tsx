@@ -61,7 +61,7 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
       <h2 id="download-title">{words.title}</h2>
       <label class="field">
         <span>{words.filter}</span>
-        <textarea class="mono" rows={2} spellcheck={false} autocapitalize="none" value={filter} placeholder={words.filterExample} onInput={(e) => onFilter(e.currentTarget.value)} data-testid="download-filter" aria-describedby="filter-hint" />
+        <textarea class="mono" rows={3} spellcheck={false} autocapitalize="none" value={filter} placeholder={words.filterExample} onInput={(e) => onFilter(e.currentTarget.value)} data-testid="download-filter" aria-describedby="filter-hint" />
         <small id="filter-hint">{fromFlow ? words.fromFlow : words.filterHint}</small>
       </label>
       <div class="chips">

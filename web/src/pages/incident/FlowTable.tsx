@@ -16,7 +16,7 @@ import type { Words } from "../../i18n/en";
 import { zone as zoneStore } from "../../settings";
 import { useStore } from "../../store";
 
-const PAGE = 50;
+const PAGE = 25;
 const TYPING_MS = 250;
 /** How often an index in the making is asked for. */
 const INDEXING_MS = 2000;
@@ -235,7 +235,7 @@ function FlowRow({ flow, several, onPick }: { flow: Flow; several: boolean; onPi
   const name = `${flow.protocol} ${endpoint(flow.src, flow.src_port)} → ${endpoint(flow.dst, flow.dst_port)}`;
   return (
     <tr data-testid="flow-row">
-      <td data-label={words.protocol}>
+      <td class="kind">
         <span>
           <span class="protocol">{flow.protocol.toUpperCase()}</span>
           {several && <span class="sub muted"><Foreign text={flow.interface} mono /></span>}
@@ -255,7 +255,7 @@ function FlowRow({ flow, several, onPick }: { flow: Flow; several: boolean; onPi
       </td>
       <Both label={words.packets} there={count(flow.packets_to, lang)} back={count(flow.packets_back, lang)} />
       <Both label={words.bytes} there={bytes(flow.bytes_to, lang)} back={bytes(flow.bytes_back, lang)} />
-      <td data-label={words.symptoms} class="symptoms">
+      <td data-label={words.symptoms} class={symptomless(flow) ? "symptoms nothing" : "symptoms"}>
         <Symptoms flow={flow} />
       </td>
     </tr>
@@ -271,6 +271,10 @@ function Both({ label, there, back }: { label: string; there: string; back: stri
       </span>
     </td>
   );
+}
+
+function symptomless(flow: Flow): boolean {
+  return !flow.syn_unanswered && !flow.rst && flow.retransmissions === 0 && flow.tcp_flags === "";
 }
 
 function Symptoms({ flow }: { flow: Flow }): JSX.Element {

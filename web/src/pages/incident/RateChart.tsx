@@ -18,6 +18,11 @@ const BUCKETS = 300;
 const HEIGHT = 220;
 /** While an incident collects, its rates are read again this often. */
 const REFRESH_MS = 3000;
+/** Steps of the time axis in seconds. */
+const TICKS = [
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800,
+  3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400,
+];
 /** Lines differ in dash as well as in colour. */
 const DASHES: number[][] = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 
@@ -221,7 +226,7 @@ function Plot({ rates, shades, trigger, selection, onSelect }: PlotProps): JSX.E
         cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 7 } },
         scales: { x: { time: true, range: [from, to] }, y: { range: (_, __, max) => [0, Math.max(1, max * 1.08)] } },
         axes: [
-          { stroke: colour("--ink-2"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, space: 74, values: (_, ticks) => ticks.map((tick) => clock(tick, zone, ticks)) },
+          { stroke: colour("--ink-2"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, space: 62, size: 32, incrs: TICKS, values: (_, ticks) => ticks.map((tick) => clock(tick, zone, ticks)) },
           { stroke: colour("--ink-2"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, size: 56, values: (_, ticks) => ticks.map((tick) => count(tick, lang)) },
         ],
         series: [
@@ -291,6 +296,7 @@ function drawShades(u: uPlot, shades: Shade[]): void {
   ctx.rect(left, top, width, height);
   ctx.clip();
   ctx.fillStyle = colour("--gap");
+  ctx.setLineDash([]);
   ctx.strokeStyle = colour("--gap-line");
   ctx.lineWidth = 1;
   for (const shade of shades) {
@@ -320,6 +326,7 @@ function drawTrigger(u: uPlot, trigger: Ns | null): void {
   const size = 5 * devicePixelRatio;
   const { ctx } = u;
   ctx.save();
+  ctx.setLineDash([]);
   ctx.strokeStyle = colour("--bad");
   ctx.fillStyle = colour("--bad");
   ctx.lineWidth = 2 * devicePixelRatio;

@@ -13,6 +13,8 @@ import { parseInstant, toMs } from "../../format/instant";
 import { bitRate, byteRate, bytes, count, span } from "../../format/quantity";
 import { useWords } from "../../i18n";
 
+/** The shortest span a trend is drawn over, so that a fresh page does not show a speck. */
+const TREND_SECONDS_MIN = 30;
 /** Below this age the ring's average rate says little about the future. */
 const FORECAST_AFTER_MS = 120_000;
 /** From this share on the ring counts as full: the last segment is always only partly used. */
@@ -35,6 +37,7 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
   const samples = history.get(one.name) ?? [];
   const rates = samples.map((sample) => sample.packets);
   const rate = (n: number): string => count(n >= 100 ? Math.round(n) : Math.round(n * 10) / 10, lang);
+  const shown = Math.min(HISTORY_SECONDS, Math.max(TREND_SECONDS_MIN, samples.length));
   const hint = t.iface.hints[one.state] ?? "";
   return (
     <article class="card iface" data-testid="interface-card" data-interface={one.name} data-state={one.state}>
@@ -66,9 +69,11 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
           <span>
             {byteRate(one.bytes_per_second, lang)} · {bitRate(one.bytes_per_second, lang)}
           </span>
-          <span class="muted">{t.iface.peak(rate(Math.max(0, ...rates)))}</span>
         </div>
-        <Sparkline values={rates} capacity={HISTORY_SECONDS} label={t.iface.trend(HISTORY_SECONDS)} />
+        <figure>
+          <Sparkline values={rates} capacity={shown} label={t.iface.trend(shown)} />
+          <figcaption>{t.iface.peak(count(shown, lang), rate(Math.max(0, ...rates)))}</figcaption>
+        </figure>
       </div>
       <GoBack one={one} />
       <Losses one={one} />
@@ -122,7 +127,9 @@ function GoBack({ one }: { one: InterfaceStatus }): JSX.Element {
       </p>
       <Meter share={share} label={used} />
       <p class="muted">
-        {used}. {from === null ? t.iface.goBackNoneHint : share >= FULL ? t.iface.ringFull : ahead !== null ? t.iface.ringForecast(span(ahead, lang)) : ""}
+        {used}
+        <br />
+        {from === null ? t.iface.goBackNoneHint : share >= FULL ? t.iface.ringFull : ahead !== null ? t.iface.ringForecast(span(ahead, lang)) : ""}
       </p>
     </div>
   );
