@@ -85,7 +85,7 @@ describe("quantities", () => {
 describe("foreign text", () => {
   it("shows what would hide or reorder its surroundings", () => {
     expect(visible("a\u202egnp.exe")).toBe("a[U+202E]gnp.exe");
-    expect(visible("bell\u0007 esc\u001b[31m")).toBe("bell␇ esc␛[31m");
+    expect(visible("bell\u0007 esc\u001b[31m")).toBe("bell[U+0007] esc[U+001B][31m");
     expect(visible("<img src=x onerror=alert(1)> 支社 شبكة\tx\ny")).toBe("<img src=x onerror=alert(1)> 支社 شبكة\tx\ny");
   });
 });

@@ -38,6 +38,9 @@ export async function problemOf(response: Response): Promise<ApiError> {
   return new ApiError(problem, Number.isFinite(retry) && retry > 0 ? retry : null);
 }
 
+/** Longer than this a server that only has to say who we are does not take. */
+const ANSWER_MS = 10_000;
+
 /** `fetch` with the API's manners: refusals and network failures become `ApiError`. */
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
@@ -92,7 +95,7 @@ export interface ExportOptions {
 }
 
 export const api = {
-  session: () => json<Session>("/api/v1/session"),
+  session: () => json<Session>("/api/v1/session", { signal: AbortSignal.timeout(ANSWER_MS) }),
   login: (credentials: { user: string; password: string } | { link: string }) =>
     json<Session>("/api/v1/login", post(credentials)),
   logout: () => request("/api/v1/logout", { method: "POST" }),

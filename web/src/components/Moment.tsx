@@ -44,12 +44,12 @@ function Ago({ ms }: { ms: number }): JSX.Element {
 }
 
 /** A time that shows its nanoseconds when pressed. */
-export function ExactMoment({ at, ago = false }: { at: string; ago?: boolean }): JSX.Element {
+export function ExactMoment({ at, ago = false, show = "both", zone = true }: MomentProps & { at: string }): JSX.Element {
   const { t } = useWords();
   const [exact, setExact] = useState(false);
   return (
     <button type="button" class="plain" title={t.time.ns} aria-pressed={exact} onClick={() => setExact(!exact)}>
-      <Moment at={at} digits={exact ? 9 : 3} ago={ago && !exact} />
+      <Moment at={at} digits={exact ? 9 : 3} ago={ago && !exact} show={show} zone={zone} />
     </button>
   );
 }

@@ -6,8 +6,6 @@ const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202
 /** The text with control characters and direction overrides made visible. */
 export function visible(text: string): string {
   return text.replace(HIDDEN, (character) => {
-    const code = character.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    return `[U+${code.toString(16).toUpperCase().padStart(4, "0")}]`;
+    return `[U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}]`;
   });
 }

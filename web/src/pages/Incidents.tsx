@@ -85,14 +85,14 @@ export function IncidentsPage({ filter }: { filter: Filter }): JSX.Element {
           <Icon name="good" /> {t.incidents.live}
         </span>
       </div>
-      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+      {(filtered || list === null || list.length > 0) && <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <label class="field grow">
           <span>{t.incidents.search}</span>
           <input type="search" value={typed} placeholder={t.incidents.searchHint} onInput={(e) => setTyped(e.currentTarget.value)} data-testid="incident-search" />
         </label>
         <Choice label={t.incidents.state} value={filter.state} options={t.incidents.states} onValue={(state) => go({ ...filter, state })} />
         <Choice label={t.incidents.grade} value={filter.grade} options={t.incidents.grades} onValue={(grade) => go({ ...filter, grade })} />
-      </form>
+      </form>}
       {error !== null && <Failure error={error} retry={reload} />}
       {list === null ? (
         error === null && <Loading />

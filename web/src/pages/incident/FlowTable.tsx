@@ -7,7 +7,7 @@ import { Badge } from "../../components/Badge";
 import { Failure, Loading } from "../../components/Failure";
 import { Foreign } from "../../components/Foreign";
 import { Icon } from "../../components/Icon";
-import { Moment } from "../../components/Moment";
+import { ExactMoment } from "../../components/Moment";
 import { flowFilter } from "../../filter";
 import { parseInstant, toMs, zoneLabel } from "../../format/instant";
 import { bytes, count, span } from "../../format/quantity";
@@ -249,7 +249,7 @@ function FlowRow({ flow, several, onPick }: { flow: Flow; several: boolean; onPi
       </td>
       <td data-label={words.first}>
         <span>
-          <Moment at={flow.first} digits={3} show="time" zone={false} />
+          <ExactMoment at={flow.first} show="time" zone={false} />
           <span class="sub muted">{span(length, lang)}</span>
         </span>
       </td>

@@ -22,6 +22,9 @@ import { RateChart } from "./RateChart";
 import { TriggerCard } from "./TriggerCard";
 import { TriggerList } from "./TriggerList";
 
+/** From this many characters on a subject is set smaller. */
+const SUBJECT_LONG = 80;
+
 /** The part of the window that is chosen for the download. */
 export interface Selection {
   from: Ns;
@@ -104,7 +107,7 @@ function Found({ incident, role }: { incident: Incident; role: Role }): JSX.Elem
     <article class="incident" data-testid="incident" data-id={incident.id}>
       <BackLink />
       <div class="incident-head">
-        <h1>{subject === "" ? t.incidents.noSubject : <Foreign text={subject} />}</h1>
+        <h1 class={subject.length > SUBJECT_LONG ? "long" : undefined}>{subject === "" ? t.incidents.noSubject : <Foreign text={subject} />}</h1>
         <div class="badges">
           <StateBadge state={incident.state} testid="incident-state" />
           <VerdictBadge verdict={incident.completeness.verdict} />

@@ -108,7 +108,10 @@ export function RateChart({ incident, selection, onSelect }: ChartProps): JSX.El
     <section class="card chart-card" aria-labelledby="chart">
       <div class="section-head">
         <h2 id="chart">{words.title}</h2>
-        <span class="muted">{bucket}</span>
+        <span class="muted">
+          {rates?.provisional && `${t.incident.provisional} `}
+          {bucket}
+        </span>
       </div>
       {error !== null ? (
         <Failure error={error} retry={reload} />

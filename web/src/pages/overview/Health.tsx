@@ -10,7 +10,7 @@ import { useWords } from "../../i18n";
 import { zone as zoneStore } from "../../settings";
 import { useStore } from "../../store";
 
-type Level = "good" | "attention" | "fault";
+type Level = "good" | "attention" | "fault" | "unknown";
 
 const DISK_LOW = 0.05;
 const LOSS_RECENT_SAMPLES = 10;
@@ -35,21 +35,41 @@ export function Health({ status }: { status: Status }): JSX.Element {
   const running = interfaces.filter((one) => one.state === "running" || one.state === "finished").length;
   const { lost, seen, growing } = losses(status);
   const free = disk.total_bytes > 0 ? disk.free_bytes / disk.total_bytes : 1;
+  // The figures of interfaces come from the recorder: without it they are not known.
+  const blind = !recorder.reachable && interfaces.length === 0;
   const inTrouble = interfaces.filter((one) => one.state !== "running" && one.state !== "finished");
   return (
     <section class="health" aria-label={t.health.title} data-testid="health">
       <Item level={recorder.reachable ? "good" : "fault"} name={t.health.recorder} value={recorder.reachable ? t.health.recorderOk : t.health.recorderGone} testid="health-recorder">
         {recorder.reachable ? recorder.started && <Since at={recorder.started} /> : <>{recorder.error ? <Foreign text={recorder.error} /> : t.health.recorderGoneHint}</>}
       </Item>
+      {blind ? (
+        <>
+          <Item level="unknown" name={t.health.interfaces} value={t.health.unknown}>
+            {t.health.unknownHint}
+          </Item>
+          <Item level="unknown" name={t.health.losses} value={t.health.unknown}>
+            {t.health.unknownHint}
+          </Item>
+        </>
+      ) : (
+        <>
       <Item level={interfaces.length === 0 ? "fault" : running === interfaces.length ? "good" : "attention"} name={t.health.interfaces} value={interfaces.length === 0 ? t.health.interfacesNone : t.health.interfacesRunning(count(running, lang), count(interfaces.length, lang))}>
         {interfaces.length === 0 ? t.health.interfacesNoneHint : inTrouble.length === 0 ? t.health.interfacesAllWell : inTrouble.map((one) => `${one.name}: ${t.iface.states[one.state] ?? one.state}`).join(", ")}
       </Item>
       <Item level={growing ? "fault" : lost > 0 ? "attention" : "good"} name={t.health.losses} value={lost === 0 ? t.health.lossesNone : t.health.lossesSome(count(lost, lang))} testid="health-losses">
         {growing ? t.health.lossesNow : lost === 0 ? t.health.lossesNoneHint : t.health.lossesShare(percent(lost / Math.max(1, seen), lang))}
       </Item>
+        </>
+      )}
       <Item level={free < DISK_LOW ? "attention" : "good"} name={t.health.disk} value={t.health.diskFree(bytes(disk.free_bytes, lang))}>
-        {free < DISK_LOW && `${t.health.diskLow}. `}
         {t.health.diskOf(bytes(disk.total_bytes, lang), disk.path)}
+        {free < DISK_LOW && (
+          <>
+            <br />
+            {t.health.diskLow}
+          </>
+        )}
         <br />
         {t.health.evidence}: {t.health.evidenceUsed(bytes(server.evidence_bytes, lang), bytes(server.evidence_quota_bytes, lang))}
       </Item>
@@ -78,7 +98,7 @@ function Item({ level, name, value, children, testid }: { level: Level; name: st
   return (
     <div class={`health-item ${level}`} data-testid={testid} data-level={level}>
       <span class="health-name">
-        <Icon name={level} />
+        <Icon name={level === "unknown" ? "wait" : level} />
         <span class="offscreen">{t.health[level]}</span>
         {name}
       </span>

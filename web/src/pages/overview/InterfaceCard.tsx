@@ -38,6 +38,8 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
   const rates = samples.map((sample) => sample.packets);
   const rate = (n: number): string => count(n >= 100 ? Math.round(n) : Math.round(n * 10) / 10, lang);
   const shown = Math.min(HISTORY_SECONDS, Math.max(TREND_SECONDS_MIN, samples.length));
+  // For these two states the hint says it already, in the user's language.
+  const why = one.state === "absent" || one.state === "down" ? "" : (one.why ?? "");
   const hint = t.iface.hints[one.state] ?? "";
   return (
     <article class="card iface" data-testid="interface-card" data-interface={one.name} data-state={one.state}>
@@ -47,11 +49,11 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
         </h3>
         <InterfaceBadge state={one.state} />
       </header>
-      {(hint !== "" || one.why) && (
+      {(hint !== "" || why !== "") && (
         <p class="notice attention">
           <Icon name="attention" />
           <span>
-            {hint} {one.why && <Foreign text={one.why} />} <span class="muted"><Moment at={one.since} ago /></span>
+            {hint} {why !== "" && <Foreign text={why} />} <span class="muted"><Moment at={one.since} ago /></span>
           </span>
         </p>
       )}

@@ -43,7 +43,12 @@ export function OverviewPage({ role }: { role: Role }): JSX.Element {
           <Health status={status} />
           <section aria-labelledby="interfaces">
             <h2 id="interfaces">{t.overview.interfaces}</h2>
-            {status.interfaces.length === 0 ? (
+            {status.interfaces.length === 0 && !status.recorder.reachable ? (
+              <p class="notice attention" data-testid="recorder-away">
+                <Icon name="attention" />
+                <span>{t.health.recorderGoneHint}</span>
+              </p>
+            ) : status.interfaces.length === 0 ? (
               <div class="card empty" data-testid="no-interfaces">
                 <h3>{t.overview.noInterfaces}</h3>
                 <p>{t.overview.noInterfacesHint}</p>
