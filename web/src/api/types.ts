@@ -1,0 +1,197 @@
+// The shapes of docs/API.md. Times are RFC 3339 texts in UTC with nanoseconds.
+
+export type Role = "viewer" | "analyst" | "admin";
+
+export interface Session {
+  user: string;
+  role: Role;
+  version: string;
+}
+
+export type InterfaceState = "running" | "down" | "absent" | "failed" | "finished";
+
+export interface InterfaceStatus {
+  name: string;
+  state: InterfaceState;
+  why?: string | null;
+  since: string;
+  received: number;
+  written: number;
+  written_bytes: number;
+  dropped_kernel: number;
+  dropped_ring: number;
+  dropped_iface: number;
+  packets_per_second: number;
+  bytes_per_second: number;
+  ring_from: string | null;
+  ring_to: string | null;
+  ring_bytes: number;
+  ring_size_bytes: number;
+  ring_segments: number;
+  slots_free: number;
+  slots: number;
+  disk_error?: string | null;
+  filter: string;
+  snaplen: number;
+  foreign_files: number;
+}
+
+export interface SourceStatus {
+  kind: Kind;
+  name: string;
+  state: "ok" | "failing" | "stopped";
+  detail: string;
+  triggers: number;
+}
+
+export interface Status {
+  now: string;
+  version: string;
+  interfaces: InterfaceStatus[];
+  recorder: {
+    reachable: boolean;
+    pid: number | null;
+    started: string | null;
+    version: string | null;
+    error: string | null;
+  };
+  server: {
+    pid: number;
+    started: string;
+    incidents: number;
+    collecting: number;
+    evidence_bytes: number;
+    evidence_quota_bytes: number;
+    sources: SourceStatus[];
+  };
+  clock: { synchronised: boolean; offset_bound_ns: number | null; source: string };
+  disk: { path: string; free_bytes: number; total_bytes: number };
+}
+
+export type Kind =
+  | "manual"
+  | "probe"
+  | "syslog"
+  | "logfile"
+  | "journal"
+  | "webhook"
+  | "trap"
+  | "symptom"
+  | "drill";
+
+export type IncidentState = "collecting" | "sealing" | "sealed";
+export type Grade = "incident" | "precursor";
+export type Verdict = "complete" | "incomplete" | "pending";
+
+export interface TimeWindow {
+  from: string;
+  to: string;
+}
+
+export interface Reason {
+  code: string;
+  interface?: string | null;
+  text: string;
+}
+
+export interface Gap {
+  interface: string;
+  from: string;
+  to: string;
+  cause: string;
+}
+
+export interface TimelineEntry {
+  at: string;
+  received: string;
+  kind: Kind;
+  source: string;
+  text: string;
+}
+
+export interface InterfaceShare {
+  name: string;
+  packets: number;
+  bytes: number;
+  covered: TimeWindow | null;
+  counters: {
+    received: number;
+    written: number;
+    written_bytes: number;
+    dropped_kernel: number;
+    dropped_ring: number;
+    dropped_iface: number;
+  };
+  segments: number;
+}
+
+export interface Incident {
+  id: string;
+  state: IncidentState;
+  grade: Grade;
+  subject: string;
+  trigger: { kind: Kind; source: string; at: string; text: string };
+  triggers: number;
+  window: TimeWindow;
+  covered: TimeWindow | null;
+  packets: number;
+  bytes: number;
+  opened: string;
+  sealed?: string | null;
+  rule?: string | null;
+  fields: Record<string, string>;
+  suggested_filter?: string | null;
+  completeness: { verdict: Verdict; reasons: Reason[]; gaps: Gap[] };
+  interfaces: InterfaceShare[];
+  timeline: TimelineEntry[];
+}
+
+export interface Rates {
+  from: string;
+  to: string;
+  bucket_ns: number;
+  interfaces: { name: string; packets: number[]; bytes: number[] }[];
+  provisional: boolean;
+}
+
+export interface Flow {
+  interface: string;
+  protocol: string;
+  src: string;
+  src_port: number | null;
+  dst: string;
+  dst_port: number | null;
+  first: string;
+  last: string;
+  packets_to: number;
+  packets_back: number;
+  bytes_to: number;
+  bytes_back: number;
+  tcp_flags: string;
+  syn_unanswered: boolean | number;
+  rst: boolean | number;
+  retransmissions: number;
+}
+
+export type FlowSort =
+  | "first"
+  | "last"
+  | "packets"
+  | "bytes"
+  | "syn_unanswered"
+  | "rst"
+  | "retransmissions";
+
+export interface Flows {
+  total: number;
+  indexed: boolean;
+  flows: Flow[];
+}
+
+/** RFC 9457. */
+export interface Problem {
+  title: string;
+  status: number;
+  detail?: string;
+  code?: string;
+}

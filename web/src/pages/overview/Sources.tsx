@@ -1,0 +1,63 @@
+import type { JSX } from "preact";
+
+import type { SourceStatus } from "../../api/types";
+import { Badge, type Tone } from "../../components/Badge";
+import { Foreign } from "../../components/Foreign";
+import type { IconName } from "../../components/Icon";
+import { count } from "../../format/quantity";
+import { useWords } from "../../i18n";
+
+const LOOK: Record<SourceStatus["state"], [Tone, IconName]> = {
+  ok: ["good", "good"],
+  failing: ["fault", "attention"],
+  stopped: ["quiet", "off"],
+};
+
+export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
+  const { t, lang } = useWords();
+  return (
+    <section aria-labelledby="sources">
+      <h2 id="sources">{t.overview.sources}</h2>
+      {sources.length === 0 ? (
+        <p class="card muted">{t.overview.noSources}</p>
+      ) : (
+        <div class="card table-card">
+          <p class="muted">{t.overview.sourcesHint}</p>
+          <table class="stack" data-testid="sources">
+            <thead>
+              <tr>
+                <th scope="col">{t.source.state}</th>
+                <th scope="col">{t.source.kind}</th>
+                <th scope="col">{t.source.name}</th>
+                <th scope="col">{t.source.detail}</th>
+                <th scope="col" class="number">{t.source.count}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {sources.map((one) => {
+                const [tone, icon] = LOOK[one.state] ?? LOOK.stopped;
+                return (
+                  <tr key={`${one.kind}/${one.name}`}>
+                    <td data-label={t.source.state}>
+                      <Badge tone={tone} icon={icon} text={t.source.states[one.state] ?? one.state} />
+                    </td>
+                    <td data-label={t.source.kind}>{t.kinds[one.kind] ?? one.kind}</td>
+                    <td data-label={t.source.name}>
+                      <Foreign text={one.name} />
+                    </td>
+                    <td data-label={t.source.detail}>
+                      <Foreign text={one.detail} />
+                    </td>
+                    <td data-label={t.source.count} class="number">
+                      {count(one.triggers, lang)}
+                    </td>
+                  </tr>
+                );
+              })}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}

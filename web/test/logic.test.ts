@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+
+import type { Incident, InterfaceStatus, Rates } from "../src/api/types";
+import { flowFilter, withVlan } from "../src/filter";
+import { around } from "../src/pages/incident/DownloadPanel";
+import { endpoint, firstOrder } from "../src/pages/incident/FlowTable";
+import { columns, unrecorded } from "../src/pages/incident/RateChart";
+import { forecast } from "../src/pages/overview/InterfaceCard";
+import { parseRoute } from "../src/router";
+import { preferredLanguage } from "../src/settings";
+
+describe("filters", () => {
+  it("select one flow", () => {
+    const tcp = { protocol: "tcp", src: "192.0.2.1", src_port: 40_000, dst: "198.51.100.7", dst_port: 443 };
+    expect(flowFilter(tcp)).toBe("tcp and host 192.0.2.1 and host 198.51.100.7 and port 40000 and port 443");
+    expect(flowFilter({ ...tcp, protocol: "icmpv6", src: "fe80::1%eth1", src_port: null, dst: "2001:db8::2", dst_port: null })).toBe("icmp6 and host fe80::1 and host 2001:db8::2");
+    expect(flowFilter({ ...tcp, protocol: "udp", src_port: 53, dst_port: 53 })).toBe("udp and host 192.0.2.1 and host 198.51.100.7 and port 53");
+    expect(flowFilter({ protocol: "lldp", src: "AA-BB-CC-00-11-22", src_port: null, dst: "01:80:c2:00:00:0e", dst_port: null })).toBe("ether host aa:bb:cc:00:11:22 and ether host 01:80:c2:00:00:0e");
+  });
+
+  it("take over nothing that is not an address", () => {
+    expect(flowFilter({ protocol: "weird", src: "x or port 1", src_port: null, dst: "", dst_port: null })).toBe("");
+  });
+
+  it("extend to tagged frames once", () => {
+    const once = withVlan("host 192.0.2.1");
+    expect(once).toBe("(host 192.0.2.1) or (vlan and (host 192.0.2.1))");
+    expect(withVlan(once)).toBe(once);
+    expect(withVlan("  ")).toBe("");
+  });
+});
+
+describe("routes", () => {
+  it("are read from the fragment", () => {
+    expect(parseRoute("")).toEqual({ page: "overview" });
+    expect(parseRoute("#/")).toEqual({ page: "overview" });
+    expect(parseRoute("#login=a%2Bb")).toEqual({ page: "login", link: "a+b" });
+    expect(parseRoute("#/incidents?state=sealed&q=a%26b")).toEqual({ page: "incidents", filter: { state: "sealed", grade: "", q: "a&b" } });
+    expect(parseRoute("#/incidents/20261123T100211Z-5f3a9c")).toEqual({ page: "incident", id: "20261123T100211Z-5f3a9c" });
+    expect(parseRoute("#/incidents/%E0%A4%A")).toEqual({ page: "incident", id: "%E0%A4%A" });
+    expect(parseRoute("#/else/where/now")).toEqual({ page: "unknown" });
+  });
+});
+
+describe("language", () => {
+  it("is the first we speak", () => {
+    expect(preferredLanguage(["fr-FR", "ja-JP", "en"])).toBe("ja");
+    expect(preferredLanguage(["en-GB", "ja"])).toBe("en");
+    expect(preferredLanguage([])).toBe("en");
+  });
+});
+
+const second = (n: number): string => `2026-11-23T10:00:${String(n).padStart(2, "0")}.000000000Z`;
+const ZERO = Date.UTC(2026, 10, 23, 10) / 1000;
+
+describe("the rate chart", () => {
+  it("shades what is not recorded, within the window", () => {
+    const incident = {
+      state: "sealed",
+      window: { from: second(0), to: second(50) },
+      covered: { from: second(10), to: second(50) },
+      completeness: { verdict: "incomplete", reasons: [], gaps: [{ interface: "eth1", from: second(45), to: second(59), cause: "ring_full" }] },
+    } as unknown as Incident;
+    expect(unrecorded(incident)).toEqual([
+      { from: ZERO, to: ZERO + 10 },
+      { from: ZERO + 45, to: ZERO + 50 },
+    ]);
+    expect(unrecorded({ ...incident, state: "collecting", covered: null })).toEqual([{ from: ZERO + 45, to: ZERO + 50 }]);
+  });
+
+  it("shows packets per second at the middle of each bucket", () => {
+    const rates: Rates = { from: second(0), to: second(4), bucket_ns: 2e9, interfaces: [{ name: "eth1", packets: [10, 4], bytes: [0, 0] }], provisional: false };
+    expect(columns(rates)).toEqual([[ZERO + 1, ZERO + 3], [5, 2]]);
+  });
+});
+
+describe("the rest", () => {
+  it("narrows to the trigger within the window", () => {
+    expect(around(50n, 10n, { from: 0n, to: 55n })).toEqual({ from: 40n, to: 55n });
+    expect(around(50n, 100n, { from: 0n, to: 55n })).toBeNull();
+    expect(around(500n, 10n, { from: 0n, to: 55n })).toBeNull();
+  });
+
+  it("forecasts the ring from its average rate", () => {
+    const one = { ring_from: "2026-11-23T10:00:00Z", ring_to: "2026-11-23T10:10:00Z", ring_bytes: 10, ring_size_bytes: 100 } as InterfaceStatus;
+    expect(forecast(one)).toBe(6_000_000);
+    expect(forecast({ ...one, ring_bytes: 99 })).toBeNull();
+    expect(forecast({ ...one, ring_to: "2026-11-23T10:00:30Z" })).toBeNull();
+    expect(forecast({ ...one, ring_from: null })).toBeNull();
+  });
+
+  it("writes endpoints unambiguously", () => {
+    expect(endpoint("192.0.2.1", 443)).toBe("192.0.2.1:443");
+    expect(endpoint("2001:db8::1", 443)).toBe("[2001:db8::1]:443");
+    expect(endpoint("2001:db8::1", null)).toBe("2001:db8::1");
+    expect(firstOrder("first")).toBe("asc");
+    expect(firstOrder("bytes")).toBe("desc");
+  });
+});
