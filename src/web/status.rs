@@ -17,8 +17,9 @@ use crate::recorder::protocol::InterfaceStatus;
 use crate::time::Timestamp;
 use crate::trigger::status::SourceStatus;
 
-/// A picture is shared for this long: however many watch, the recorder is asked once a second.
-const FRESH: Duration = Duration::from_millis(900);
+/// A picture is shared for this long: however many watch, the recorder is asked ten times a second
+/// at most, and nobody is told what was true before his last packet.
+const FRESH: Duration = Duration::from_millis(100);
 /// A recorder that has not answered by then counts as not reachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -71,7 +72,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// The latest picture, a new one if that is older than a second.
+    /// The latest picture, a new one if that is no longer fresh.
     pub(super) async fn picture(&self, app: &App) -> Arc<Picture> {
         let mut latest = self.latest.lock().await;
         if let Some((at, picture)) = &*latest
