@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinHandle;
@@ -37,6 +38,8 @@ const INTAKE: usize = 4096;
 const CHANGES: usize = 1024;
 /// Calls to the recorder at a time.
 const CALLS: usize = 8;
+/// How long stopping may take.
+const STOP_LIMIT: Duration = Duration::from_millis(900);
 /// The journal, within the state directory.
 const JOURNAL_DIR: &str = "journal";
 
@@ -230,7 +233,9 @@ impl Engine {
     pub(super) async fn let_go(self: &Arc<Self>, id: &IncidentId) -> Result<(), ReleaseError> {
         let engine = Arc::clone(self);
         let name = id.as_str().to_owned();
-        let released = tokio::task::spawn_blocking(move || engine.recorder.release(&name));
+        let released = self
+            .tasks
+            .spawn_blocking(move || engine.recorder.release(&name));
         tokio::select! {
             released = released => match released {
                 Ok(released) => released.map_err(ReleaseError::Recorder)?,
@@ -343,7 +348,14 @@ impl Incidents {
         let handle = tokio::spawn(async move {
             stop.cancelled().await;
             tasks.close();
-            tasks.wait().await;
+            // Also what runs on blocking threads; a call that hangs is left behind, everything
+            // it could still do is repeated by the next run.
+            if tokio::time::timeout(STOP_LIMIT, tasks.wait())
+                .await
+                .is_err()
+            {
+                tracing::warn!("stopping without waiting for the recorder or the disk");
+            }
         });
         Ok((Self { engine, intake }, handle))
     }
@@ -425,9 +437,10 @@ impl Incidents {
         let desk = desk.ok_or_else(none)?;
         let act = Act::new(who, action, detail);
         let engine = Arc::clone(&self.engine);
-        let noted = tokio::task::spawn_blocking(move || {
-            engine.at_desk(&parsed, &desk, |folder| folder.note(act))
-        });
+        let noted = self
+            .engine
+            .tasks
+            .spawn_blocking(move || engine.at_desk(&parsed, &desk, |folder| folder.note(act)));
         match noted.await {
             Ok(Ok(Some(()))) => Ok(()),
             Ok(Ok(None)) => Err(none()),

@@ -1,12 +1,19 @@
 //! Why packets are not there: rotated away, not recorded, dropped, filtered out, cut, not yet
 //! written. Nothing empty leaves without its reason.
 
+use std::fs;
+use std::path::Path;
+
 use super::manifest::ClockState;
 use super::measure::Measured;
 use super::model::{Completeness, Reason, Verdict};
 use crate::counters::Counters;
 use crate::recorder::protocol::{Gap, GapCause, InterfaceState, InterfaceStatus};
+use crate::ring::names;
 use crate::time::{Timestamp, Window};
+
+/// The recorder's list of spans it did not record, per interface folder of the ring.
+const GAPS_FILE: &str = "gaps.jsonl";
 
 /// Why packets of `window` may be missing from the live ring, for exports that find nothing.
 /// `gaps` are those of the interfaces' `gaps.jsonl`.
@@ -69,6 +76,23 @@ pub fn explain(
         reasons.extend(filtered(name, &interface.filter));
     }
     reasons
+}
+
+/// The gaps the recorder wrote down for these interfaces, below `ring`; lines that are not whole
+/// are left out.
+pub fn gaps(ring: &Path, interfaces: &[InterfaceStatus]) -> Vec<Gap> {
+    let folders = interfaces.iter().map(|i| names::folder_name(&i.name));
+    folders
+        .flat_map(|folder| read_gaps(&ring.join(folder)))
+        .collect()
+}
+
+/// The gaps of one interface's folder.
+pub(super) fn read_gaps(folder: &Path) -> Vec<Gap> {
+    let text = fs::read_to_string(folder.join(GAPS_FILE)).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// The verdict over everything measured.

@@ -54,7 +54,10 @@ async fn write_late(engine: &Arc<Engine>) {
     for (id, desk, incident) in late {
         let working = Arc::clone(engine);
         let name = id.clone();
-        let written = tokio::task::spawn_blocking(move || working.write_down(&name, &desk)).await;
+        let written = engine
+            .tasks
+            .spawn_blocking(move || working.write_down(&name, &desk))
+            .await;
         match written {
             Ok(Ok(())) => engine.changed(incident),
             Ok(Err(error)) => {
@@ -73,7 +76,11 @@ async fn keep(engine: &Arc<Engine>) {
         }
     }
     let working = Arc::clone(engine);
-    let Ok(plan) = tokio::task::spawn_blocking(move || take_stock(&working)).await else {
+    let Ok(plan) = engine
+        .tasks
+        .spawn_blocking(move || take_stock(&working))
+        .await
+    else {
         return;
     };
     engine.evidence_bytes.store(plan.bytes, Ordering::Relaxed);

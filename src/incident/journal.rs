@@ -6,9 +6,9 @@
 //! when every incident named in them is settled.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -85,6 +85,8 @@ pub(super) struct Journal {
     jobs: Option<mpsc::Sender<Job>>,
     closed: Arc<Mutex<Vec<Page>>>,
     writer: Option<JoinHandle<()>>,
+    /// Held as long as anything of this run can still write.
+    _lock: File,
 }
 
 impl Journal {
@@ -96,9 +98,14 @@ impl Journal {
         mut visit: impl FnMut(Entry),
     ) -> Result<(Self, Vec<String>), IoError> {
         if !dir.is_dir() {
-            fs::create_dir_all(dir).at("create", dir)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .at("create", dir)?;
             durable::sync_parent(dir)?;
         }
+        let lock = lock(dir)?;
         let mut damaged = Vec::new();
         let mut pages = Vec::new();
         let mut next = 1;
@@ -123,6 +130,7 @@ impl Journal {
             jobs: Some(jobs),
             closed,
             writer: Some(writer),
+            _lock: lock,
         };
         Ok((journal, damaged))
     }
@@ -276,6 +284,30 @@ impl Writer {
     }
 }
 
+/// Two servers on one journal would write over each other: the second is refused.
+fn lock(dir: &Path) -> Result<File, IoError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::Error(error) => IoError::new("lock", &path, error),
+        TryLockError::WouldBlock => {
+            let running = "another server works here; stop it first";
+            IoError::new(
+                "lock",
+                &path,
+                io::Error::new(io::ErrorKind::WouldBlock, running),
+            )
+        }
+    })?;
+    Ok(file)
+}
+
 fn line(entry: &Entry, out: &mut Vec<u8>) -> serde_json::Result<()> {
     let json = serde_json::to_vec(entry)?;
     out.extend_from_slice(sum(&json).as_bytes());
@@ -393,7 +425,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("journal");
         let (journal, ..) = open(&place);
-        fs::remove_dir(&place).unwrap();
+        fs::remove_dir_all(&place).unwrap();
         let why = journal.append(&[entry(1)]).await.unwrap_err();
         assert!(why.contains("create"), "{why}");
         fs::create_dir(&place).unwrap();
@@ -413,5 +445,48 @@ mod tests {
         assert_eq!(files(dir.path()).unwrap().len(), 1);
         journal.retire(|_| true).unwrap();
         assert!(files(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn after_a_full_disk_the_next_append_begins_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut writer = Writer {
+            dir: dir.path().to_owned(),
+            next: 7,
+            file: Some(Current {
+                file: full,
+                length: 0,
+                page: Page {
+                    path: PathBuf::from("/dev/full"),
+                    incidents: HashSet::new(),
+                },
+            }),
+            closed: Arc::default(),
+        };
+        let job = || {
+            let mut lines = Vec::new();
+            line(&entry(1), &mut lines).unwrap();
+            let (done, _) = oneshot::channel();
+            Job {
+                lines,
+                incidents: HashSet::new(),
+                done,
+            }
+        };
+        let error = writer.write(&[job()]).unwrap_err().to_string();
+        assert!(error.contains("No space left"), "{error}");
+        writer.write(&[job()]).unwrap();
+        assert_eq!(files(dir.path()).unwrap()[0].0, 7);
+    }
+
+    #[tokio::test]
+    async fn a_second_server_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path());
+        let error = Journal::open(dir.path(), |_| {}).unwrap_err().to_string();
+        assert!(error.contains("another server"), "{error}");
+        drop(first);
+        open(dir.path());
     }
 }

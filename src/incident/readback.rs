@@ -181,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         for length in [0, 1, ALIGN, CHUNK - 1, CHUNK, CHUNK + ALIGN, 3 * CHUNK + 17] {
             let path = dir.path().join("file");
-            let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(length).collect();
             std::fs::write(&path, &content).unwrap();
             let mut reader = Reader::open(&path).unwrap();
             let mut head = vec![0; length / 3];

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
-use super::explain::judge;
+use super::explain::{judge, read_gaps};
 use super::folder::{self, Folder, MODE};
 use super::manifest::{
     ALLOWED_SIGNERS_FILE, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SEGMENTS_DIR,
@@ -27,13 +27,10 @@ use crate::error::IoError;
 use crate::pcapng::decode::Block;
 use crate::pcapng::isb::Sample;
 use crate::pcapng::stream::{Blocks, Next};
-use crate::recorder::protocol::{Gap, InterfaceStatus};
+use crate::recorder::protocol::InterfaceStatus;
 use crate::ring::catalog::{Catalog, SegmentFile};
 use crate::ring::names;
 use crate::time::Window;
-
-/// The recorder's list of spans it did not record, per interface folder of the ring.
-const GAPS_FILE: &str = "gaps.jsonl";
 
 /// What reading back told.
 #[derive(Debug)]
@@ -86,7 +83,7 @@ pub(super) fn inspect(
         let home = ring.join(&folder_name);
         let before = facts.first().and_then(|first| sample_before(&home, first));
         measured.push(measure(&interface, &facts, before, window));
-        gaps.extend(read_gaps(&home.join(GAPS_FILE)));
+        gaps.extend(read_gaps(&home));
     }
     Ok(Inspected {
         segments: entries,
@@ -206,14 +203,6 @@ fn sample_before(home: &Path, first: &Facts) -> Option<Sample> {
         }
     }
     last
-}
-
-/// The gaps of an interface; lines that are not whole are left out.
-pub(super) fn read_gaps(path: &Path) -> Vec<Gap> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
 }
 
 /// Writes everything of the seal but its last step: the manifest under its temporary name, its

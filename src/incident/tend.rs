@@ -44,6 +44,7 @@ enum Round {
 
 async fn tend(engine: Arc<Engine>, id: IncidentId) {
     let mut backoff = BACKOFF;
+    let mut shown = 1;
     loop {
         let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
             (
@@ -54,6 +55,9 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
         }) else {
             return;
         };
+        if incident.triggers > std::mem::replace(&mut shown, incident.triggers) {
+            engine.changed(incident.clone());
+        }
         let round = tokio::select! {
             round = round(&engine, &id, incident, desk) => round,
             () = engine.stop.cancelled() => return,
@@ -114,7 +118,7 @@ async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk
     let over = Timestamp::now() >= window.to;
     let working = Arc::clone(engine);
     let name = id.clone();
-    let worked = tokio::task::spawn_blocking(move || {
+    let worked = engine.tasks.spawn_blocking(move || {
         let pinned = working.recorder.pin(name.as_str(), window);
         // What joined is written down even while the recorder is away, once there is a folder.
         let written = working.write_down(&name, &desk);
@@ -170,7 +174,9 @@ async fn seal(
     };
     let working = Arc::clone(engine);
     let name = id.clone();
-    let worked = tokio::task::spawn_blocking(move || seal_now(&working, &name, &window, &desk));
+    let worked = engine
+        .tasks
+        .spawn_blocking(move || seal_now(&working, &name, &window, &desk));
     match worked.await {
         Ok(sealed) => sealed.map_err(|error| format!("sealing failed: {error}")),
         Err(error) => Err(format!("sealing failed: {error}")),

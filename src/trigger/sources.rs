@@ -8,14 +8,14 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Intake;
 use super::delivery::Delivery;
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
 use super::probe::{Pinger, Probe, ProbeConfig, ProbeError, ProbeSockets};
 use super::rules::{RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
-use super::webhook::{Hook, HookError, WebhookConfig};
+use super::webhook::{self, Hook, HookError, WebhookConfig};
+use super::{Intake, Kind};
 
 /// The trigger tables of the configuration, as they are named there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,16 @@ pub enum SourcesError {
     /// A webhook.
     #[error(transparent)]
     Webhook(#[from] HookError),
+    /// A rule names a source that is not there.
+    #[error("[[rule]] {rule}: sources names {source_name:?}; there are {known}")]
+    NoSuchSource {
+        /// The rule.
+        rule: String,
+        /// What it names.
+        source_name: String,
+        /// What it could name.
+        known: String,
+    },
     /// The same address or path twice.
     #[error("[[{table}]] {key} = {value:?} is given twice")]
     Duplicate {
@@ -80,6 +90,27 @@ impl TriggerConfig {
         unique("logfile", "path", paths)?;
         for config in &self.logfile {
             config.validate()?;
+        }
+        webhook::validate_all(&self.webhook)?;
+        self.check_rule_sources()
+    }
+
+    /// A rule limited to a source that is not there would silently never match.
+    fn check_rule_sources(&self) -> Result<(), SourcesError> {
+        let kinds = [Kind::Syslog, Kind::Logfile].map(|kind| kind.to_string());
+        let listens = self.syslog.iter().map(|config| config.listen.clone());
+        let paths = self.logfile.iter();
+        let paths = paths.map(|config| config.path.display().to_string());
+        let known: Vec<String> = kinds.into_iter().chain(listens).chain(paths).collect();
+        for rule in &self.rule {
+            let unknown = rule.sources.iter().find(|source| !known.contains(source));
+            if let Some(source) = unknown {
+                return Err(SourcesError::NoSuchSource {
+                    rule: rule.name.clone(),
+                    source_name: source.clone(),
+                    known: known.join(", "),
+                });
+            }
         }
         Ok(())
     }
@@ -161,4 +192,98 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
         tasks.spawn(logfile.run(Arc::clone(&ready.rules), delivery(handle)));
     }
     Ok(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> String {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        #[derive(Default)]
+        struct File {
+            probe: Vec<ProbeConfig>,
+            syslog: Vec<SyslogConfig>,
+            logfile: Vec<LogfileConfig>,
+            webhook: Vec<WebhookConfig>,
+            rule: Vec<RuleConfig>,
+        }
+        let file: File = toml::from_str(text).unwrap();
+        let config = TriggerConfig {
+            probe: file.probe,
+            syslog: file.syslog,
+            logfile: file.logfile,
+            webhook: file.webhook,
+            rule: file.rule,
+        };
+        match config.validate() {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_the_manual_is_taken() {
+        let text = r#"
+            [[probe]]
+            name = "provider-edge"
+            target = "203.0.113.1"
+            interval = "1s"
+            timeout = "1s"
+            lost = 3
+            of = 5
+            [[syslog]]
+            listen = "udp://127.0.0.1:5514"
+            [[logfile]]
+            path = "/var/log/app/error.log"
+            [[webhook]]
+            name = "prometheus"
+            kind = "alertmanager"
+            token_file = "/etc/wirewitness/hook-token"
+            [[rule]]
+            name = "errors"
+            match = 'ERROR.* peer=(?P<peer>\S+)'
+            subject = "{peer}"
+            sources = ["syslog", "/var/log/app/error.log"]
+            severity = "err"
+            grade = "precursor"
+        "#;
+        assert_eq!(check(text), "");
+    }
+
+    #[test]
+    fn every_mistake_names_table_and_key() {
+        let probe = "[[probe]]\nname = \"p\"\ntarget = \"192.0.2.1\"\n";
+        let syslog = "[[syslog]]\nlisten = \"udp://127.0.0.1:5514\"\n";
+        let logfile = "[[logfile]]\npath = \"/var/log/x\"\n";
+        let hook = "[[webhook]]\nname = \"h\"\nkind = \"generic\"\ntoken = \"12345678\"\n";
+        let rule = "[[rule]]\nname = \"r\"\nmatch = \"x\"\nsources = [\"syslgo\"]\n";
+        for (text, expected) in [
+            (probe.repeat(2), "[[probe]] name = \"p\" is given twice"),
+            (
+                syslog.repeat(2),
+                "[[syslog]] listen = \"udp://127.0.0.1:5514\" is given twice",
+            ),
+            (
+                logfile.repeat(2),
+                "[[logfile]] path = \"/var/log/x\" is given twice",
+            ),
+            (hook.repeat(2), "[[webhook]] name = \"h\" is given twice"),
+            (
+                hook.replace("token", "#"),
+                "[[webhook]] h: give either token or token_file",
+            ),
+            (
+                rule.to_owned(),
+                "[[rule]] r: sources names \"syslgo\"; there are syslog, logfile",
+            ),
+            (
+                logfile.replace("/var", "var"),
+                "[[logfile]] path = \"var/log/x\" is not absolute",
+            ),
+        ] {
+            assert!(check(&text).starts_with(expected), "{}", check(&text));
+        }
+    }
 }

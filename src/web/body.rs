@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::problem::Problem;
 
@@ -97,6 +98,19 @@ pub(super) fn number(name: &str, text: Option<&str>) -> Result<Option<usize>, Pr
         let detail = format!("{name} must be a whole number, not {text:?}");
         Problem::bad("bad_parameter", detail)
     })
+}
+
+/// A parameter that takes the words of an enumeration.
+pub(super) fn word<T: DeserializeOwned>(
+    name: &str,
+    text: Option<&str>,
+) -> Result<Option<T>, Problem> {
+    let Some(text) = given(text) else {
+        return Ok(None);
+    };
+    let word = T::deserialize(StrDeserializer::<ValueError>::new(text));
+    word.map(Some)
+        .map_err(|error| Problem::bad("bad_parameter", format!("{name}: {error}")))
 }
 
 /// A parameter that is there and not blank.

@@ -5,22 +5,24 @@ use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::accounts::Role;
 use super::auth::{Access, authorise};
 use super::guard::guard;
 use super::problem::Problem;
-use super::session;
 use super::state::App;
-use super::{assets, openapi};
+use super::{
+    assets, bundle, events, flows, freeze, health, hooks, incidents, metrics, openapi, pcap,
+};
+use super::{session, status, timeline};
 
 /// One route.
 pub(super) struct Route {
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) access: Access,
-    handler: fn() -> MethodRouter<App>,
+    handler: fn(MethodFilter) -> MethodRouter<App>,
 }
 
 const VIEWER: Access = Access::Role(Role::Viewer);
@@ -31,7 +33,7 @@ const fn route(
     method: Method,
     path: &'static str,
     access: Access,
-    handler: fn() -> MethodRouter<App>,
+    handler: fn(MethodFilter) -> MethodRouter<App>,
 ) -> Route {
     Route {
         method,
@@ -43,20 +45,37 @@ const fn route(
 
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
-    route(Method::GET, "/", Access::Open, || get(assets::index)),
-    route(Method::GET, "/{*path}", Access::Open, || get(assets::asset)),
-    route(Method::POST, "/api/v1/login", Access::Open, || post(session::login)),
-    route(Method::POST, "/api/v1/logout", VIEWER, || post(session::logout)),
-    route(Method::GET, "/api/v1/session", VIEWER, || get(session::session)),
-    route(Method::GET, "/api/openapi.json", VIEWER, || get(openapi::openapi)),
+    route(Method::GET, "/healthz", Access::Open, |method| on(method, health::healthz)),
+    route(Method::GET, "/", Access::Open, |method| on(method, assets::index)),
+    route(Method::GET, "/{*path}", Access::Open, |method| on(method, assets::asset)),
+    route(Method::POST, "/hooks/{name}", Access::Hook, |method| on(method, hooks::receive)),
+    route(Method::POST, "/api/v1/login", Access::Open, |method| on(method, session::login)),
+    route(Method::POST, "/api/v1/logout", VIEWER, |method| on(method, session::logout)),
+    route(Method::GET, "/api/v1/session", VIEWER, |method| on(method, session::session)),
+    route(Method::GET, "/api/v1/status", VIEWER, |method| on(method, status::status)),
+    route(Method::GET, "/api/v1/incidents", VIEWER, |method| on(method, incidents::list)),
+    route(Method::POST, "/api/v1/incidents", ANALYST, |method| on(method, freeze::freeze)),
+    route(Method::GET, "/api/v1/incidents/{id}", VIEWER, |method| on(method, incidents::one)),
+    route(Method::DELETE, "/api/v1/incidents/{id}", ADMIN, |method| on(method, incidents::release)),
+    route(Method::GET, "/api/v1/incidents/{id}/timeline", VIEWER, |method| on(method, timeline::timeline)),
+    route(Method::GET, "/api/v1/incidents/{id}/flows", VIEWER, |method| on(method, flows::flows)),
+    route(Method::GET, "/api/v1/incidents/{id}/pcap", ANALYST, |method| on(method, pcap::incident)),
+    route(Method::GET, "/api/v1/incidents/{id}/bundle", ANALYST, |method| on(method, bundle::bundle)),
+    route(Method::GET, "/api/v1/ring/pcap", ANALYST, |method| on(method, pcap::ring)),
+    route(Method::GET, "/api/v1/events", VIEWER, |method| on(method, events::events)),
+    route(Method::GET, "/api/openapi.json", VIEWER, |method| on(method, openapi::openapi)),
+    route(Method::GET, "/metrics", VIEWER, |method| on(method, metrics::metrics)),
 ];
 
 /// The service of all routes.
 pub(super) fn router(app: App) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
+        let Ok(method) = MethodFilter::try_from(route.method.clone()) else {
+            continue;
+        };
         let state = (app.clone(), route.access);
-        let handler = (route.handler)().route_layer(from_fn_with_state(state, authorise));
+        let handler = (route.handler)(method).route_layer(from_fn_with_state(state, authorise));
         router = router.route(route.path, handler);
     }
     router

@@ -70,6 +70,27 @@ pub struct Checkpoint {
     pub offset: u64,
 }
 
+impl Checkpoint {
+    /// There was no file: whatever comes is new.
+    pub fn nothing(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            identity: Identity {
+                dev: 0,
+                ino: 0,
+                head_bytes: 0,
+                head_sha256: String::new(),
+            },
+            offset: 0,
+        }
+    }
+
+    /// Whether there was a file.
+    pub fn names_a_file(&self) -> bool {
+        self.identity.ino != 0
+    }
+}
+
 /// The checkpoint of one path in the state directory.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -16,6 +16,9 @@ use crate::trigger::status::{Count, SourceHandle};
 /// The largest answer looked at; ours are far smaller.
 const ANSWER_BYTES_MAX: usize = 2048;
 
+/// The pause after a failed receive, so that it does not spin.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// The sockets, opened while there is still the privilege to.
 #[derive(Debug)]
 pub struct ProbeSockets {
@@ -208,7 +211,7 @@ impl Pinger {
                 // The error of one probe, which is counted lost at its timeout.
                 Err(error) => {
                     tracing::debug!("icmp receive: {error}");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }

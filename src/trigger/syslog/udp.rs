@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -17,6 +18,9 @@ use crate::trigger::status::Count;
 const QUEUE: usize = 1024;
 /// Triggers on their way into the journal side by side: they share its fsyncs.
 const UNDERWAY: usize = 256;
+
+/// The pause after a failed receive (no memory), so that it does not spin.
+const PAUSE: Duration = Duration::from_millis(10);
 
 struct Datagram {
     bytes: Vec<u8>,
@@ -42,7 +46,7 @@ pub(super) async fn run(socket: UdpSocket, judge: Judge, delivery: Delivery) -> 
                 // An ICMP error or lack of memory concerns one datagram, not the socket.
                 handle.count(Count::Malformed);
                 tracing::warn!(source = handle.name(), "cannot receive: {error}");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };

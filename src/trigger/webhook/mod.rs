@@ -46,8 +46,8 @@ pub struct WebhookConfig {
     pub name: String,
     /// What its callers send.
     pub kind: HookKind,
-    /// The token its callers show. Better kept in a file of its own.
-    #[serde(default)]
+    /// The token its callers show. Better kept in a file of its own. Never written out.
+    #[serde(default, skip_serializing)]
     pub token: Option<String>,
     /// A file that holds the token.
     #[serde(default)]
@@ -63,6 +63,21 @@ impl std::fmt::Debug for WebhookConfig {
             .field("token", &self.token.as_ref().map(|_| "..."))
             .field("token_file", &self.token_file)
             .finish()
+    }
+}
+
+impl WebhookConfig {
+    /// Checks all that can be checked without reading the token's file.
+    pub fn validate(&self) -> Result<(), HookError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let name = &self.name;
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) || name.starts_with('.') {
+            return Err(HookError::Name(name.clone()));
+        }
+        match (&self.token, &self.token_file) {
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            _ => Err(HookError::Token(name.clone())),
+        }
     }
 }
 
@@ -135,11 +150,8 @@ pub struct Hook {
 impl Hook {
     /// Reads the token and enters the hook in the registry.
     pub fn from_config(config: &WebhookConfig, sources: &Sources) -> Result<Self, HookError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        config.validate()?;
         let name = &config.name;
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) || name.starts_with('.') {
-            return Err(HookError::Name(name.clone()));
-        }
         let token = match (&config.token, &config.token_file) {
             (Some(token), None) => token.clone(),
             (None, Some(path)) => {
@@ -168,10 +180,7 @@ impl Hook {
 
     /// Makes all hooks of a configuration.
     pub fn all(configs: &[WebhookConfig], sources: &Sources) -> Result<Vec<Self>, HookError> {
-        let mut names = HashSet::new();
-        if let Some(twice) = configs.iter().find(|config| !names.insert(&config.name)) {
-            return Err(HookError::Duplicate(twice.name.clone()));
-        }
+        validate_all(configs)?;
         configs
             .iter()
             .map(|config| Self::from_config(config, sources))
@@ -237,6 +246,15 @@ impl Hook {
             }
         }
     }
+}
+
+/// Checks all hooks of a configuration, their names against each other.
+pub fn validate_all(configs: &[WebhookConfig]) -> Result<(), HookError> {
+    let mut names = HashSet::new();
+    if let Some(twice) = configs.iter().find(|config| !names.insert(&config.name)) {
+        return Err(HookError::Duplicate(twice.name.clone()));
+    }
+    configs.iter().try_for_each(WebhookConfig::validate)
 }
 
 /// Reads a body's JSON; serde_json bounds its depth.

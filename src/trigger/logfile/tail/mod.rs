@@ -48,6 +48,8 @@ pub struct Tail {
     resume: Option<Checkpoint>,
     /// Nothing is known of the path from before: a file that is there now is old news.
     first_look: bool,
+    /// The path named nothing at the last look: a file that comes is all new.
+    absent: bool,
 }
 
 #[derive(Debug)]
@@ -66,27 +68,36 @@ impl Tail {
             file: None,
             lines: Splitter::default(),
             first_look: resume.is_none(),
+            absent: false,
             resume,
         }
     }
 
     /// Where a later run should go on: everything before it was returned by [`Tail::step`].
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let open = self.file.as_ref()?;
-        Some(Checkpoint {
-            path: self.path.clone(),
-            identity: open.identity.clone(),
-            offset: open.offset - self.lines.pending(),
-        })
+        match &self.file {
+            Some(open) => Some(Checkpoint {
+                path: self.path.clone(),
+                identity: open.identity.clone(),
+                offset: open.offset - self.lines.pending(),
+            }),
+            None if self.resume.is_some() => self.resume.clone(),
+            None => self.absent.then(|| Checkpoint::nothing(&self.path)),
+        }
     }
 
     /// Looks once: opens, reads a piece, or notices a rotation.
     pub fn step(&mut self) -> Step {
         let mut step = Step::default();
-        if let Err(error) = self.try_step(&mut step) {
-            step.failing = Some(describe(&self.path, &error));
+        match self.try_step(&mut step) {
+            Ok(()) => (self.first_look, self.absent) = (false, false),
+            Err(error) => {
+                step.failing = Some(describe(&self.path, &error));
+                self.absent = error.kind() == ErrorKind::NotFound;
+                // What is there but cannot be read stays old news.
+                self.first_look &= !self.absent;
+            }
         }
-        self.first_look = false;
         step
     }
 
@@ -111,7 +122,7 @@ impl Tail {
 
     /// Opens what the path names now, at the right place.
     fn open_first(&mut self, step: &mut Step) -> io::Result<Option<Open>> {
-        if let Some(resume) = &self.resume
+        if let Some(resume) = self.resume.as_ref().filter(|r| r.names_a_file())
             && let Some(open) = rotated_file(&self.path, resume)?
         {
             self.resume = None;
@@ -127,7 +138,8 @@ impl Tail {
             if resume.offset <= file.metadata()?.len() && resume.identity.matches(&file)? {
                 offset = resume.offset;
             } else {
-                step.rotated += 1;
+                offset = 0;
+                step.rotated += u64::from(resume.names_a_file());
             }
         }
         Open::new(file, offset).map(Some)

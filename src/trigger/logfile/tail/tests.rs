@@ -157,6 +157,32 @@ fn a_restart_goes_on_where_it_stood_and_replays_nothing() {
 }
 
 #[test]
+fn a_file_that_came_while_nobody_looked_is_new() {
+    let log = Log::new();
+    let mut tail = Tail::new(&log.path, None);
+    assert!(read(&mut tail).1.is_some());
+    let checkpoint = tail.checkpoint();
+    log.append("first\n");
+    let mut again = Tail::new(&log.path, checkpoint);
+    assert_eq!(lines(&mut again), ["first"]);
+    assert_eq!(again.step().rotated, 0);
+}
+
+#[test]
+fn what_could_not_be_read_at_first_is_still_old() {
+    let log = Log::new();
+    std::os::unix::fs::symlink("/dev/null", &log.path).unwrap();
+    let mut tail = Tail::new(&log.path, None);
+    assert!(read(&mut tail).1.is_some());
+    assert_eq!(tail.checkpoint(), None);
+    fs::remove_file(&log.path).unwrap();
+    log.append("old\n");
+    assert!(lines(&mut tail).is_empty());
+    log.append("new\n");
+    assert_eq!(lines(&mut tail), ["new"]);
+}
+
+#[test]
 fn a_restart_after_truncation_reads_from_the_beginning() {
     let log = Log::new();
     log.append("");

@@ -1,0 +1,216 @@
+//! `GET /metrics`: OpenMetrics text, made anew from the moment's picture at each scrape, so that
+//! it never disagrees with the status page.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::problem::Problem;
+use super::state::App;
+use super::status::Picture;
+use crate::incident::model::{Incident, State as Stage};
+use crate::recorder::protocol::InterfaceState;
+use crate::time::Timestamp;
+use crate::trigger::status::SourceState;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfInterface {
+    interface: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Dropped {
+    interface: String,
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSource {
+    kind: String,
+    source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let picture = app.board().picture(&app).await;
+    let mut registry = Registry::with_prefix("wirewitness");
+    let build = Family::<Build, Gauge>::default();
+    let version = env!("CARGO_PKG_VERSION");
+    build.get_or_create(&Build { version }).set(1);
+    registry.register("build_info", "Version of the server", build);
+    interfaces(&mut registry, &picture);
+    server(&mut registry, &picture);
+    incidents(&mut registry, &app.incidents().list());
+    let refused = Family::<Refused, Counter>::default();
+    for (reason, count) in app.refused().counts() {
+        let counter = refused.get_or_create(&Refused { reason });
+        counter.inc_by(count);
+    }
+    registry.register("webhooks_refused", "Calls of hooks refused", refused);
+    let mut page = String::new();
+    text::encode(&mut page, &registry)
+        .map_err(|error| Problem::internal("writing the metrics", error))?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
+}
+
+fn interfaces(registry: &mut Registry, picture: &Picture) {
+    let up = Family::<OfInterface, Gauge>::default();
+    let packets = Family::<OfInterface, Counter>::default();
+    let written = Family::<OfInterface, Counter>::default();
+    let dropped = Family::<Dropped, Counter>::default();
+    let oldest = Family::<OfInterface, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let ring = Family::<OfInterface, Gauge>::default();
+    let slots = Family::<OfInterface, Gauge>::default();
+    for of in &picture.interfaces {
+        let interface = OfInterface {
+            interface: of.name.clone(),
+        };
+        let running = of.state == InterfaceState::Running;
+        up.get_or_create(&interface).set(i64::from(running));
+        packets
+            .get_or_create(&interface)
+            .inc_by(of.counters.received);
+        written
+            .get_or_create(&interface)
+            .inc_by(of.counters.written_bytes);
+        let stages = [
+            ("kernel", of.counters.dropped_kernel),
+            ("ring", of.counters.dropped_ring),
+            ("interface", of.counters.dropped_iface),
+        ];
+        for (stage, count) in stages {
+            let interface = of.name.clone();
+            dropped
+                .get_or_create(&Dropped { interface, stage })
+                .inc_by(count);
+        }
+        if let Some(from) = of.ring_from {
+            oldest.get_or_create(&interface).set(seconds(from));
+        }
+        ring.get_or_create(&interface).set(whole(of.ring_bytes));
+        slots.get_or_create(&interface).set(whole(of.slots_free));
+    }
+    registry.register("capture_up", "Whether the interface is recorded", up);
+    registry.register(
+        "capture_packets",
+        "Packets the kernel accepted for us",
+        packets,
+    );
+    registry.register_with_unit(
+        "capture_written",
+        "Captured bytes in the ring",
+        Unit::Bytes,
+        written,
+    );
+    registry.register("capture_dropped_packets", "Packets lost, by where", dropped);
+    registry.register_with_unit(
+        "ring_oldest_packet_timestamp",
+        "Time of the oldest packet in the ring",
+        Unit::Seconds,
+        oldest,
+    );
+    registry.register_with_unit(
+        "ring_used",
+        "Bytes of segments in the ring",
+        Unit::Bytes,
+        ring,
+    );
+    registry.register("ring_slots_free", "Memory slots free", slots);
+}
+
+fn server(registry: &mut Registry, picture: &Picture) {
+    let recorder = Gauge::<i64>::default();
+    recorder.set(i64::from(picture.recorder.reachable));
+    registry.register("recorder_up", "Whether the recorder answers", recorder);
+    let triggers = Family::<OfSource, Counter>::default();
+    let up = Family::<OfSource, Gauge>::default();
+    for of in &picture.server.sources {
+        let source = OfSource {
+            kind: of.kind.to_string(),
+            source: of.name.clone(),
+        };
+        triggers.get_or_create(&source).inc_by(of.triggers);
+        up.get_or_create(&source)
+            .set(i64::from(of.state == SourceState::Ok));
+    }
+    registry.register("triggers", "Triggers made durable", triggers);
+    registry.register("source_up", "Whether the source works", up);
+    let clock = Gauge::<i64>::default();
+    clock.set(i64::from(picture.clock.synchronised));
+    registry.register(
+        "clock_synchronised",
+        "Whether the clock is synchronised",
+        clock,
+    );
+    let sizes = [
+        (
+            "evidence",
+            "Bytes of evidence",
+            Some(picture.server.evidence_bytes),
+        ),
+        (
+            "evidence_quota",
+            "Quota of evidence",
+            Some(picture.server.evidence_quota_bytes),
+        ),
+        (
+            "disk_free",
+            "Bytes free on the disk",
+            picture.disk.free_bytes,
+        ),
+        ("disk_size", "Size of the disk", picture.disk.total_bytes),
+    ];
+    for (name, help, bytes) in sizes {
+        if let Some(bytes) = bytes {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(whole(bytes));
+            registry.register_with_unit(name, help, Unit::Bytes, gauge);
+        }
+    }
+}
+
+fn incidents(registry: &mut Registry, all: &[Incident]) {
+    let by_state = Family::<OfState, Gauge>::default();
+    let states = [
+        ("collecting", Stage::Collecting),
+        ("sealing", Stage::Sealing),
+        ("sealed", Stage::Sealed),
+    ];
+    for (state, stage) in states {
+        let count = all.iter().filter(|incident| incident.state == stage);
+        by_state
+            .get_or_create(&OfState { state })
+            .set(i64::try_from(count.count()).unwrap_or(i64::MAX));
+    }
+    registry.register("incidents", "Incidents by state", by_state);
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.since(Timestamp::MIN).as_secs_f64()
+}
+
+fn whole(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

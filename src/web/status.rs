@@ -1,0 +1,156 @@
+//! `GET /api/v1/status`, and the picture of the moment that health, metrics and events share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use super::state::App;
+use crate::incident::manifest::ClockState;
+use crate::incident::model;
+use crate::recorder::protocol::InterfaceStatus;
+use crate::time::Timestamp;
+use crate::trigger::status::SourceStatus;
+
+/// A picture is shared for this long: however many watch, the recorder is asked once a second.
+const FRESH: Duration = Duration::from_millis(900);
+/// A recorder that has not answered by then counts as not reachable.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The moment.
+#[derive(Debug, Serialize)]
+pub(super) struct Picture {
+    pub(super) now: Timestamp,
+    pub(super) version: &'static str,
+    pub(super) interfaces: Vec<InterfaceStatus>,
+    pub(super) recorder: Recorder,
+    pub(super) server: Server,
+    pub(super) clock: ClockState,
+    pub(super) disk: Disk,
+}
+
+/// The recorder.
+#[derive(Debug, Serialize)]
+pub(super) struct Recorder {
+    pub(super) reachable: bool,
+    pub(super) pid: Option<u32>,
+    pub(super) started: Option<Timestamp>,
+    pub(super) version: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+/// The server.
+#[derive(Debug, Serialize)]
+pub(super) struct Server {
+    pub(super) pid: u32,
+    pub(super) started: Timestamp,
+    pub(super) incidents: usize,
+    pub(super) collecting: usize,
+    pub(super) evidence_bytes: u64,
+    pub(super) evidence_quota_bytes: u64,
+    pub(super) sources: Vec<SourceStatus>,
+}
+
+/// The file system of ring and evidence; null where it cannot be asked.
+#[derive(Debug, Serialize)]
+pub(super) struct Disk {
+    pub(super) path: String,
+    pub(super) free_bytes: Option<u64>,
+    pub(super) total_bytes: Option<u64>,
+}
+
+/// The latest picture.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    latest: Mutex<Option<(Instant, Arc<Picture>)>>,
+}
+
+impl Board {
+    /// The latest picture, a new one if that is older than a second.
+    pub(super) async fn picture(&self, app: &App) -> Arc<Picture> {
+        let mut latest = self.latest.lock().await;
+        if let Some((at, picture)) = &*latest
+            && at.elapsed() < FRESH
+        {
+            return Arc::clone(picture);
+        }
+        let picture = Arc::new(take_picture(app).await);
+        *latest = Some((Instant::now(), Arc::clone(&picture)));
+        picture
+    }
+}
+
+async fn take_picture(app: &App) -> Picture {
+    let client = app.recorder().clone();
+    let asked = tokio::task::spawn_blocking(move || client.status());
+    let (interfaces, recorder) = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(Ok(Ok(status))) => (
+            status.interfaces,
+            Recorder {
+                reachable: true,
+                pid: Some(status.pid),
+                started: Some(status.started),
+                version: Some(status.version),
+                error: None,
+            },
+        ),
+        Ok(Ok(Err(error))) => (Vec::new(), unreachable(error.to_string())),
+        Ok(Err(error)) => (Vec::new(), unreachable(error.to_string())),
+        Err(_) => (
+            Vec::new(),
+            unreachable("the recorder does not answer".to_owned()),
+        ),
+    };
+    let incidents = app.incidents().list();
+    let open = |incident: &&model::Incident| incident.state != model::State::Sealed;
+    Picture {
+        now: Timestamp::now(),
+        version: env!("CARGO_PKG_VERSION"),
+        interfaces,
+        recorder,
+        server: Server {
+            pid: std::process::id(),
+            started: app.started(),
+            incidents: incidents.len(),
+            collecting: incidents.iter().filter(open).count(),
+            evidence_bytes: app.incidents().evidence_bytes(),
+            evidence_quota_bytes: app.evidence_quota_bytes(),
+            sources: app.sources().status(),
+        },
+        clock: app.clock(),
+        disk: disk(app.state_dir()),
+    }
+}
+
+fn unreachable(error: String) -> Recorder {
+    Recorder {
+        reachable: false,
+        pid: None,
+        started: None,
+        version: None,
+        error: Some(error),
+    }
+}
+
+fn disk(path: &Path) -> Disk {
+    let stat = rustix::fs::statvfs(path).ok();
+    let bytes = |blocks: fn(&rustix::fs::StatVfs) -> u64| {
+        let stat = stat.as_ref()?;
+        Some(blocks(stat).saturating_mul(stat.f_frsize))
+    };
+    Disk {
+        path: path.display().to_string(),
+        free_bytes: bytes(|stat| stat.f_bavail),
+        total_bytes: bytes(|stat| stat.f_blocks),
+    }
+}
+
+/// `GET /api/v1/status`.
+pub(super) async fn status(State(app): State<App>) -> Response {
+    Json(&*app.board().picture(&app).await).into_response()
+}

@@ -1,1 +1,0 @@
-//! The web face as a whole, without a network.

@@ -1,0 +1,192 @@
+//! The web face as a whole: the real router over real accounts and a real incident engine, whose
+//! recorder is away.
+
+mod access;
+mod calls;
+mod login;
+mod served;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::serve::Peer;
+use super::{Accounts, App, Parts, Role, WebConfig, routes};
+use crate::incident::{ClockState, EvidenceConfig, Incidents, Setup, WindowConfig};
+use crate::index::Index;
+use crate::recorder::client::Client;
+use crate::trigger::status::Sources;
+use crate::trigger::webhook::{Hook, HookKind, WebhookConfig};
+
+/// A server in a folder of its own.
+struct Site {
+    dir: TempDir,
+    app: App,
+    accounts: Accounts,
+    stop: CancellationToken,
+}
+
+impl Site {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let parts = parts(dir.path(), &stop);
+        let app = App::new(parts, stop.clone()).unwrap();
+        let accounts = Accounts::open(dir.path()).unwrap();
+        Self {
+            dir,
+            app,
+            accounts,
+            stop,
+        }
+    }
+
+    fn router(&self) -> Router {
+        routes::router(self.app.clone())
+    }
+
+    fn token(&self, role: Role) -> String {
+        self.accounts
+            .create_token(&format!("{role}-token"), role)
+            .unwrap()
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        Answer::of(self.router(), request).await
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn parts(dir: &Path, stop: &CancellationToken) -> Parts {
+    let recorder = Client::new(dir.join("ring/control.sock"));
+    let evidence = EvidenceConfig {
+        path: dir.join("incidents"),
+        ..EvidenceConfig::default()
+    };
+    std::fs::create_dir_all(&evidence.path).unwrap();
+    std::fs::create_dir_all(dir.join("ring")).unwrap();
+    let setup = Setup {
+        evidence,
+        window: WindowConfig::default(),
+        state_dir: dir.to_owned(),
+        ring: dir.join("ring"),
+        recorder: recorder.clone(),
+        clock: Arc::new(ClockState::default),
+    };
+    let (incidents, _) = Incidents::open(setup, stop.clone()).unwrap();
+    let sources = Sources::default();
+    let hook = WebhookConfig {
+        name: "monitoring".to_owned(),
+        kind: HookKind::Generic,
+        token: Some("hook-token-1".to_owned()),
+        token_file: None,
+    };
+    Parts {
+        config: WebConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            socket: dir.join("api.sock"),
+            hosts: vec!["wire.example.net".to_owned()],
+            ..WebConfig::default()
+        },
+        state_dir: dir.to_owned(),
+        ring: dir.join("ring"),
+        evidence_quota_bytes: 1000,
+        incidents,
+        index: Arc::new(Index::open(&dir.join("index.sqlite")).unwrap()),
+        recorder,
+        hooks: Hook::all(&[hook], &sources).unwrap(),
+        sources,
+        clock: ClockState::default,
+    }
+}
+
+/// An answer, whole.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    async fn of(router: Router, request: Request<Body>) -> Self {
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let streams = parts
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "text/event-stream");
+        // A stream of events has no end.
+        let body = if streams {
+            Bytes::new()
+        } else {
+            body.collect().await.unwrap().to_bytes()
+        };
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn code(&self) -> String {
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{:?}",
+            self.body
+        );
+        self.json()["code"].as_str().unwrap().to_owned()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+}
+
+/// A request as a browser on this machine sends it.
+fn request(method: Method, target: &str) -> axum::http::request::Builder {
+    let address = SocketAddr::from(([127, 0, 0, 1], 8642));
+    let peer = Peer::Tcp {
+        remote: address,
+        local: address,
+    };
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", "localhost:8642")
+        .extension(peer)
+}
+
+fn get(target: &str) -> Request<Body> {
+    request(Method::GET, target).body(Body::empty()).unwrap()
+}
+
+fn get_as(target: &str, token: &str) -> Request<Body> {
+    request(Method::GET, target)
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::empty())
+        .unwrap()
+}
+
+fn post_as(target: &str, token: &str, body: &serde_json::Value) -> Request<Body> {
+    request(Method::POST, target)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()))
+        .unwrap()
+}
