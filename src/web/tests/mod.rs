@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod evidence;
 mod login;
 mod served;
 
