@@ -3,14 +3,18 @@
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 evidence does not verify.
 
 pub mod args;
-
 pub mod client;
+pub mod doctor;
+pub mod local;
+pub mod remote;
+pub mod show;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, Command};
+use crate::cli::args::{Args, Command, IncidentAction};
+use crate::cli::remote::{Export, Freeze};
 use crate::config::Config;
 use crate::daemon;
 
@@ -65,8 +69,57 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Command::Run => daemon::run::run(args),
         Command::Record { replay, pace } => daemon::record::run(args, replay.as_deref(), *pace),
-        _ => Ok(()),
+        Command::Serve => daemon::serve::run(args),
+        Command::Freeze {
+            before,
+            after,
+            reason,
+            filter,
+        } => remote::freeze(
+            args,
+            &Freeze {
+                before: *before,
+                after: *after,
+                reason: reason.as_deref(),
+                filter: filter.as_deref(),
+            },
+        ),
+        Command::Incidents { action: None } => remote::incidents(args),
+        Command::Incidents {
+            action: Some(IncidentAction::Show { id }),
+        } => remote::incident(args, id),
+        Command::Export {
+            id,
+            from,
+            to,
+            output,
+            format,
+            filter,
+        } => remote::export(
+            args,
+            &Export {
+                id: id.as_deref(),
+                from: from.as_deref(),
+                to: to.as_deref(),
+                output: output.as_deref(),
+                format: *format,
+                filter: filter.as_deref(),
+            },
+        ),
+        Command::Verify { path } => local::verify(args, path),
+        Command::Status => remote::status(args),
+        Command::CheckConfig => local::check_config(args),
+        Command::Doctor => doctor::run(args),
+        Command::Reindex => local::reindex(args),
+        Command::User { action } => local::user(args, action),
+        Command::Token { action } => local::token(args, action),
+        Command::Completions { shell } => {
+            local::completions(*shell);
+            Ok(())
+        }
+        Command::Man => local::man(),
     }
 }
 

@@ -17,10 +17,10 @@ use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::probe::ProbeConfig;
-use crate::trigger::rules::{RuleConfig, Rules};
-use crate::trigger::status::Sources;
+use crate::trigger::rules::RuleConfig;
+use crate::trigger::sources::TriggerConfig;
 use crate::trigger::syslog::SyslogConfig;
-use crate::trigger::webhook::{Hook, WebhookConfig};
+use crate::trigger::webhook::WebhookConfig;
 use crate::web::WebConfig;
 
 /// Where the configuration is unless `--config` says otherwise.
@@ -124,6 +124,17 @@ impl Config {
         }
     }
 
+    /// The trigger tables.
+    pub fn triggers(&self) -> TriggerConfig {
+        TriggerConfig {
+            probe: self.probe.clone(),
+            syslog: self.syslog.clone(),
+            logfile: self.logfile.clone(),
+            webhook: self.webhook.clone(),
+            rule: self.rule.clone(),
+        }
+    }
+
     /// The recorder's control socket.
     pub fn control_socket(&self) -> PathBuf {
         crate::recorder::control::socket_path(&self.ring.path)
@@ -137,18 +148,7 @@ impl Config {
             BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
                 .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;
         }
-        Rules::new(&self.rule).map_err(|error| text(&error))?;
-        for probe in &self.probe {
-            probe.validate().map_err(|error| text(&error))?;
-        }
-        for syslog in &self.syslog {
-            syslog.parse().map_err(|error| text(&error))?;
-        }
-        for logfile in &self.logfile {
-            logfile.validate().map_err(|error| text(&error))?;
-        }
-        Hook::all(&self.webhook, &Sources::default()).map_err(|error| text(&error))?;
-        Ok(())
+        self.triggers().validate().map_err(|error| text(&error))
     }
 
     /// What works but is probably not meant, for `check-config` and the log.

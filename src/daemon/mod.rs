@@ -1,10 +1,18 @@
 //! The long-running commands: recorder, server, and both under one small parent.
 
+pub mod clock;
+pub mod indexer;
 pub mod logging;
 pub mod privileges;
 pub mod record;
+pub mod run;
+pub mod serve;
+
+use std::path::Path;
 
 use crate::cli::Failure;
+use crate::cli::args::Args;
+use crate::config::{DEFAULT_PATH, embedded};
 
 /// Set in the children of `run`: they end when it does, however it ends.
 pub const CHILD: &str = "WIREWITNESS_CHILD";
@@ -48,6 +56,14 @@ pub async fn stop_signal() -> std::io::Result<()> {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// Makes what the embedded default needs, when it is what runs.
+pub fn prepare(args: &Args) -> Result<(), Failure> {
+    if args.config.is_none() && !Path::new(DEFAULT_PATH).exists() {
+        embedded::make_hook_token().map_err(Failure::failed)?;
     }
     Ok(())
 }

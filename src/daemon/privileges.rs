@@ -114,6 +114,26 @@ pub fn give_state(state: &Path, user: User, not: &[&Path]) -> Result<(), IoError
     Ok(())
 }
 
+/// Gives files that root wrote into `state` (accounts, login links) to the server that keeps its
+/// journal there.
+pub fn hand_to_server(state: &Path) -> Result<(), IoError> {
+    let Ok(journal) = fs::metadata(state.join("journal")) else {
+        return Ok(());
+    };
+    if !geteuid().is_root() || journal.uid() == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(state).at("list", state)?.flatten() {
+        let path = entry.path();
+        let metadata = fs::symlink_metadata(&path).at("stat", &path)?;
+        if metadata.is_file() && metadata.uid() == 0 {
+            std::os::unix::fs::lchown(&path, Some(journal.uid()), Some(journal.gid()))
+                .at("chown", &path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives a file or a folder of files to `user`. Symbolic links are not followed.
 fn give(path: &Path, user: User) -> Result<(), IoError> {
     std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).at("chown", path)?;

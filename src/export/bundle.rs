@@ -16,7 +16,6 @@ const DEPTH_MAX: usize = 4;
 /// out; a file that grows meanwhile is taken as long as it was found.
 pub fn bundle(dir: &Path, name: &str, out: &mut impl Write) -> Result<(), IoError> {
     let mut archive = tar::Builder::new(out);
-    archive.mode(tar::HeaderMode::Deterministic);
     add_folder(&mut archive, dir, Path::new(name), DEPTH_MAX)?;
     archive
         .into_inner()
@@ -43,7 +42,11 @@ fn add_folder<W: Write>(
     files.sort_unstable();
     folders.sort_unstable();
     for path in files {
-        let file = reader::open(&path)?;
+        let file = match reader::open(&path) {
+            // A temporary file got its final name since the listing.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
         add_file(
             archive,
             file,
@@ -70,6 +73,8 @@ fn add_file<W: Write>(archive: &mut tar::Builder<W>, file: File, name: &Path) ->
     header.set_entry_type(tar::EntryType::Regular);
     header.set_size(metadata.len());
     header.set_mode(0o444);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(modified.as_secs());
     // A file that shrank would shift all that follows; `take` and the check keep the frame.
     let mut source = Counted {

@@ -283,6 +283,60 @@ fn rotation_takes_nothing_that_was_promised() {
 }
 
 #[test]
+fn a_long_window_is_held_as_it_is_read_and_what_went_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for number in 0..200 {
+        let segment = Segment::new("eth0", number).packet(T + number, &udp(1, 1));
+        paths.push(segment.write(root.path()));
+    }
+    let plan = Plan::prepare(request(root.path(), window(0, 200))).unwrap();
+    // Within the hold: given. Beyond it: named.
+    fs::remove_file(&paths[30]).unwrap();
+    fs::remove_file(&paths[150]).unwrap();
+    let summary = plan.write_to(&mut Vec::new()).unwrap();
+    assert_eq!(summary.packets, 199);
+    assert_eq!(summary.damaged.len(), 1);
+    assert!(
+        summary.damaged[0].contains("seg-00000000000000000150"),
+        "{:?}",
+        summary.damaged
+    );
+}
+
+#[test]
+fn tcpdump_reads_interfaces_of_different_snaplen() {
+    let root = two_interfaces();
+    let mut short = Segment::new("eth2", 0).packet(T + 7, &udp(53, 20));
+    short.snaplen = 96;
+    short.write(root.path());
+    let (summary, bytes) = export(request(root.path(), window(0, 50))).unwrap();
+    assert_eq!(summary.packets, 11);
+    let path = root.path().join("out.pcapng");
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(tool("tcpdump", &["-n", "-r"], &path).lines().count(), 11);
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let root = two_interfaces();
+    let plan = Plan::prepare(request(root.path(), window(0, 50))).unwrap();
+    assert!(matches!(
+        plan.write_to(&mut Full),
+        Err(ExportError::Write(_))
+    ));
+}
+
+#[test]
 fn links_are_no_sources() {
     let root = two_interfaces();
     std::os::unix::fs::symlink(root.path().join("eth0"), root.path().join("eth9")).unwrap();

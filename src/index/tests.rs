@@ -289,7 +289,7 @@ fn a_rebuild_equals_what_was_there_and_names_what_it_cannot_read() {
     let mut told = Vec::new();
     let rebuilt = index
         .rebuild(incidents, |id, answer| {
-            told.push((id.to_owned(), answer.is_ok()))
+            told.push((id.to_owned(), answer.is_ok()));
         })
         .unwrap();
     assert_eq!((rebuilt.incidents, rebuilt.failed.len()), (1, 1));

@@ -90,8 +90,8 @@ impl Catalog {
 /// `window`.
 ///
 /// A segment spans from its first packet to the opening of the next. After the clock was set back
-/// a segment opens before its predecessor: such a pair is taken to span everything between the two
-/// openings and beyond, so that a step costs a segment too many and never one too few.
+/// a segment opens before its predecessor: nothing tells how far back the predecessor's packets
+/// reach, so it is taken to span everything. A step costs a segment too many, never one too few.
 pub fn covering(first: &[Timestamp], window: &Window) -> Vec<bool> {
     first
         .iter()
@@ -99,7 +99,7 @@ pub fn covering(first: &[Timestamp], window: &Window) -> Vec<bool> {
         .map(|(i, &opens)| {
             let next = first.get(i + 1).copied().unwrap_or(Timestamp::MAX);
             let (from, to) = if next < opens {
-                (next, Timestamp::MAX)
+                (Timestamp::MIN, Timestamp::MAX)
             } else {
                 (opens, next)
             };
@@ -141,6 +141,8 @@ mod tests {
     fn a_clock_set_back_costs_a_segment_too_many_never_one_too_few() {
         let first = [at(100), at(50), at(60)];
         assert!(covering(&first, &Window::new(at(105), at(110)))[0]);
+        // Packets that came after the step and before the next segment's opening.
+        assert!(covering(&first, &Window::new(at(45), at(48)))[0]);
     }
 
     #[test]

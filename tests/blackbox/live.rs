@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use rustix::process::Signal;
 
 use crate::support::{
-    Lab, Mirror, Recorder, Sender, Setup, Site, Tally, long, pcapng, run, signal, wait_for,
+    Lab, Mirror, Recorder, Sender, Setup, Site, Tally, long, pcapng, run, send_tagged, signal,
+    wait_for,
 };
 
 /// Bytes of the stream that makes frames longer than the MTU.
@@ -111,6 +112,26 @@ fn written_and_dropped_are_what_was_sent() {
         let tally = Tally::of_folder(&site.ring("mon0"));
         assert_eq!(tally.doubled(), [0; 0]);
         assert_eq!(status["written"], tally.distinct(), "{status}");
+
+        // The same numbers lie in the segments: in the last statistics block of the newest.
+        let newest = crate::support::pcapng_files(&site.ring("mon0"))
+            .pop()
+            .unwrap();
+        let summary = pcapng::read(&newest, |_| {});
+        let told = summary.statistics.last().unwrap();
+        assert_eq!(
+            told.filter_accepted,
+            status["received"].as_u64(),
+            "{told:?}"
+        );
+        assert_eq!(
+            told.os_dropped,
+            status["dropped_kernel"].as_u64(),
+            "{told:?}"
+        );
+        assert_eq!(told.interface_dropped, Some(0), "{told:?}");
+        let delivered = sum - status["dropped_kernel"].as_u64().unwrap();
+        assert_eq!(told.delivered, Some(delivered), "{told:?}");
     }
 }
 
@@ -229,21 +250,14 @@ fn vlan_tags_are_kept() {
     let Some(mirror) = Mirror::new("VLAN") else {
         return;
     };
-    mirror.sender.ip(&[
-        "link", "add", "link", "tx0", "name", "tagged", "type", "vlan", "id", "42",
-    ]);
-    mirror.sender.ip(&["link", "set", "tagged", "up"]);
-    mirror.address("tagged", 7);
     let site = Site::new(&Setup::default());
     let mut recorder = Recorder::start(&site, &mirror.monitor);
-    let mut sender = Sender::new(&mirror.sender, 7, 300);
-    sender.send(200, 10_000);
+    send_tagged(&mirror.sender, "tx0", 42, 200);
     recorder.account("mon0", 200);
     let tally = Tally::of_folder(&site.ring("mon0"));
     tally.assert_each_once(200);
     each_packet(&site, "mon0", |packet| {
         assert_eq!(packet.data[12..16], [0x81, 0x00, 0, 42]);
-        // The tag adds four bytes to what the sender asked for.
         assert_eq!((packet.data.len(), packet.original_bytes), (304, 304));
     });
 }

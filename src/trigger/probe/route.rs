@@ -97,6 +97,20 @@ mod tests {
         assert_eq!(parse_v4("a b c\n\u{0}"), None);
     }
 
+    /// iproute2 asks the kernel another way (netlink) and must agree.
+    #[test]
+    fn iproute2_agrees() {
+        let shown = std::process::Command::new("ip")
+            .args(["-4", "route", "show", "default"])
+            .output()
+            .expect("iproute2 is installed");
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let mut words = shown.lines().next().unwrap_or_default().split_whitespace();
+        let via = words.find(|word| *word == "via").and_then(|_| words.next());
+        let read = parse_v4(&fs::read_to_string("/proc/net/route").unwrap());
+        assert_eq!(read.map(|address| address.to_string()).as_deref(), via);
+    }
+
     #[test]
     fn the_default_route_of_ipv6() {
         let zero = "00000000000000000000000000000000";

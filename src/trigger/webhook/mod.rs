@@ -46,8 +46,8 @@ pub struct WebhookConfig {
     pub name: String,
     /// What its callers send.
     pub kind: HookKind,
-    /// The token its callers show. Better kept in a file of its own.
-    #[serde(default)]
+    /// The token its callers show. Better kept in a file of its own. Never written out.
+    #[serde(default, skip_serializing)]
     pub token: Option<String>,
     /// A file that holds the token.
     #[serde(default)]

@@ -51,15 +51,22 @@ impl Default for Setup<'_> {
 /// The files of one installation.
 pub(crate) struct Site {
     folder: TempDir,
+    /// The slots' tmpfs: a recorder that is killed leaves them behind.
+    slots: TempDir,
 }
 
 impl Site {
     /// A folder with a configuration file.
     pub(crate) fn new(setup: &Setup<'_>) -> Self {
         let folder = tempfile::Builder::new().prefix("wwt-").tempdir().unwrap();
+        let slots = tempfile::Builder::new()
+            .prefix("wwt-")
+            .tempdir_in("/dev/shm")
+            .unwrap();
         // Other users' processes are part of some tests.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let site = Self { folder };
+        fs::set_permissions(slots.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let site = Self { folder, slots };
         fs::create_dir(site.path("var")).unwrap();
         fs::create_dir(site.path("run")).unwrap();
         site.configure(setup);
@@ -71,11 +78,11 @@ impl Site {
         let mut text = String::new();
         let quoted = |path: PathBuf| format!("\"{}\"", path.display());
         let (ring, incidents) = (quoted(self.path("var/ring")), quoted(self.incidents()));
-        let socket = quoted(self.socket());
+        let (socket, slots) = (quoted(self.socket()), quoted(self.slots.path().to_owned()));
         write!(
             text,
             "[capture]\ninterfaces = {:?}\nfilter = {:?}\nsnaplen = {}\nbuffer = {:?}\n\
-             [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = \"1s\"\n\
+             [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = \"1s\"\nslots = {slots}\n\
              [evidence]\npath = {incidents}\nquota = \"1GiB\"\n\
              [window]\nbefore = {:?}\nafter = {:?}\ncooldown = {:?}\n\
              [web]\nlisten = \"127.0.0.1:8642\"\nsocket = {socket}\n{}",

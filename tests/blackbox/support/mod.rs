@@ -15,7 +15,7 @@ pub(crate) use appliance::{Recorder, Server, Setup, Site, binary};
 pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use tools::{Http, run, run_quietly};
-pub(crate) use traffic::{Sender, Tally, segments as pcapng_files};
+pub(crate) use traffic::{Sender, Tally, segments as pcapng_files, send_tagged};
 
 /// How long anything may take to become ready or to finish.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -105,7 +105,7 @@ pub(crate) fn parse(bytes: &[u8], name: &str, mut show: impl FnMut(Packet<'_>)) 
                     ..Statistics::default()
                 };
                 each_option(&body[12..], |code, value| match code {
-                    4 => statistics.interface_dropped = Some(u64_at(value)),
+                    5 => statistics.interface_dropped = Some(u64_at(value)),
                     6 => statistics.filter_accepted = Some(u64_at(value)),
                     7 => statistics.os_dropped = Some(u64_at(value)),
                     8 => statistics.delivered = Some(u64_at(value)),

@@ -91,6 +91,29 @@ impl Sender {
     }
 }
 
+/// Sends `count` numbered frames of 304 bytes with a VLAN tag, as a trunk port would.
+pub(crate) fn send_tagged(space: &Space, interface: &str, vlan: u16, count: u64) {
+    let device = interface.to_owned();
+    space.enter(move || {
+        let capture = pcap::Capture::from_device(device.as_str()).unwrap();
+        let mut capture = capture.open().unwrap();
+        for number in 0..count {
+            let mut frame = vec![0; 304];
+            frame[..12].copy_from_slice(&[2, 0, 0, 0, 0x45, 0x56, 2, 0, 0, 0, 0, 1]);
+            frame[12..14].copy_from_slice(&[0x81, 0x00]);
+            frame[14..16].copy_from_slice(&vlan.to_be_bytes());
+            // IPv4, UDP to the discard port; the rest of the headers may be zero.
+            frame[16..20].copy_from_slice(&[0x08, 0x00, 0x45, 0]);
+            frame[20..22].copy_from_slice(&286_u16.to_be_bytes());
+            frame[26..28].copy_from_slice(&[64, 17]);
+            frame[40..44].copy_from_slice(&[0, 9, 0x01, 0x0a]);
+            frame[46..54].copy_from_slice(MAGIC);
+            frame[54..62].copy_from_slice(&number.to_le_bytes());
+            capture.sendpacket(frame).unwrap();
+        }
+    });
+}
+
 /// The number in a frame of [`Sender`], with or without a VLAN tag.
 pub(crate) fn number_of(frame: &[u8]) -> Option<u64> {
     let ip = match frame.get(12..14)? {

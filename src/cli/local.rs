@@ -1,0 +1,240 @@
+//! Commands that need no server: verify, check-config, reindex, accounts, completions, manual.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+
+use crate::cli::args::{Args, RoleArg, TokenAction, UserAction};
+use crate::cli::{Failure, load_config, show};
+use crate::daemon::privileges;
+use crate::incident::manifest::Manifest;
+use crate::incident::verify::verify as verify_evidence;
+use crate::index::Index;
+use crate::recorder::release::is_incident_id;
+use crate::time::Window;
+use crate::web::{Accounts, Role};
+
+/// The longest password read from standard input, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 1024;
+
+/// `verify PATH`
+pub fn verify(args: &Args, path: &Path) -> Result<(), Failure> {
+    let report = verify_evidence(path).map_err(Failure::failed)?;
+    if args.json {
+        show::json(&report)?;
+    } else {
+        for one in &report.incidents {
+            let verdict = if one.problems.is_empty() {
+                "ok"
+            } else {
+                "DOES NOT VERIFY"
+            };
+            show::line(&format!(
+                "{}: {verdict} ({} segments)",
+                one.incident, one.segments
+            ))?;
+            for problem in &one.problems {
+                show::line(&format!("  {}: {}", problem.file, problem.what))?;
+            }
+        }
+        for skipped in &report.skipped {
+            show::line(&format!("{skipped}: not sealed yet, not verified"))?;
+        }
+    }
+    if report.is_ok() {
+        return Ok(());
+    }
+    Err(Failure::NotVerified(format!(
+        "{}: evidence does not verify",
+        path.display()
+    )))
+}
+
+/// `check-config`
+pub fn check_config(args: &Args) -> Result<(), Failure> {
+    let config = load_config(args)?;
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    if args.json {
+        return show::json(&config);
+    }
+    let name = args
+        .config
+        .as_deref()
+        .map_or_else(|| "configuration".into(), |path| path.display().to_string());
+    show::line(&format!("{name}: ok"))
+}
+
+/// `user ...`
+pub fn user(args: &Args, action: &UserAction) -> Result<(), Failure> {
+    let accounts = Store::open(args)?;
+    match action {
+        UserAction::Add { name, role } => accounts.change(|a| {
+            a.add(name, &read_password()?, (*role).into())
+                .map_err(Failure::usage)
+        }),
+        UserAction::Passwd { name } => accounts.change(|a| {
+            a.set_password(name, &read_password()?)
+                .map_err(Failure::usage)
+        }),
+        UserAction::Remove { name } => accounts.change(|a| a.remove(name).map_err(Failure::usage)),
+        UserAction::List => {
+            let listed = accounts.accounts.list().map_err(Failure::failed)?;
+            if args.json {
+                return show::json(&listed);
+            }
+            for one in listed {
+                show::line(&format!(
+                    "{:<6} {:<8} {}",
+                    one.kind,
+                    one.role.to_string(),
+                    one.name
+                ))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `token ...`
+pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
+    let TokenAction::Create { name, role } = action;
+    let mut token = String::new();
+    Store::open(args)?.change(|accounts| {
+        token = accounts
+            .create_token(name, (*role).into())
+            .map_err(Failure::usage)?;
+        Ok(())
+    })?;
+    if args.json {
+        return show::json(&serde_json::json!({ "name": name, "token": token }));
+    }
+    show::line(&token)
+}
+
+/// `completions SHELL`
+pub fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Args::command(),
+        "wirewitness",
+        &mut io::stdout(),
+    );
+}
+
+/// `man`
+pub fn man() -> Result<(), Failure> {
+    clap_mangen::Man::new(Args::command())
+        .render(&mut io::stdout())
+        .map_err(Failure::failed)
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Viewer => Self::Viewer,
+            RoleArg::Analyst => Self::Analyst,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
+}
+
+/// The accounts of the configured server.
+struct Store {
+    accounts: Accounts,
+    state_dir: PathBuf,
+}
+
+impl Store {
+    fn open(args: &Args) -> Result<Self, Failure> {
+        let state_dir = load_config(args)?.state_dir();
+        std::fs::create_dir_all(&state_dir)
+            .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
+        let accounts = Accounts::open(&state_dir).map_err(Failure::failed)?;
+        Ok(Self {
+            accounts,
+            state_dir,
+        })
+    }
+
+    /// Changes the accounts; the server can read them also when root wrote them.
+    fn change(&self, work: impl FnOnce(&Accounts) -> Result<(), Failure>) -> Result<(), Failure> {
+        work(&self.accounts)?;
+        privileges::hand_to_server(&self.state_dir).map_err(Failure::failed)
+    }
+}
+
+fn read_password() -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        eprint!("Password (ends with Enter; it is shown): ");
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map_err(Failure::failed)?;
+        return checked(&line);
+    }
+    let mut text = String::new();
+    io::stdin()
+        .take(PASSWORD_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(Failure::failed)?;
+    checked(&text)
+}
+
+fn checked(text: &str) -> Result<String, Failure> {
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::Usage(
+            "no password: write it to standard input".into(),
+        ));
+    }
+    Ok(password.to_owned())
+}
+
+/// `reindex`: forgets the index and reads every sealed incident's segments again.
+pub fn reindex(args: &Args) -> Result<(), Failure> {
+    let config = load_config(args)?;
+    let state_dir = config.state_dir();
+    let index = Index::open(&state_dir.join("index.sqlite")).map_err(Failure::failed)?;
+    let incidents = sealed_incidents(&config.evidence.path)?;
+    let (total, mut seen, mut failed) = (incidents.len(), 0, 0);
+    index
+        .rebuild(incidents, |id, result| {
+            seen += 1;
+            match result {
+                Ok(_) => eprintln!("{seen}/{total} {id}"),
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("{seen}/{total} {id}: {error}");
+                }
+            }
+        })
+        .map_err(Failure::failed)?;
+    privileges::hand_to_server(&state_dir).map_err(Failure::failed)?;
+    if failed > 0 {
+        return Err(Failure::Failed(format!(
+            "{failed} of {total} incidents could not be indexed"
+        )));
+    }
+    show::line(&format!("{total} incidents indexed"))
+}
+
+/// The incidents with a manifest, their segments' folders and windows.
+fn sealed_incidents(evidence: &Path) -> Result<Vec<(String, PathBuf, Window)>, Failure> {
+    let entries = std::fs::read_dir(evidence)
+        .map_err(|error| Failure::Failed(format!("list {}: {error}", evidence.display())))?;
+    let mut incidents = Vec::new();
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
+        if !is_incident_id(&id) {
+            continue;
+        }
+        if let Ok((manifest, _)) = Manifest::read(&entry.path()) {
+            incidents.push((id, entry.path().join("segments"), manifest.incident.window));
+        }
+    }
+    incidents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(incidents)
+}

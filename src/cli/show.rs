@@ -1,0 +1,267 @@
+//! Answers as people read them.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::Failure;
+use crate::incident::model::{Incident, Verdict};
+use crate::time::Timestamp;
+
+/// Prints a value as JSON.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string_pretty(value).map_err(Failure::failed)?)
+}
+
+/// Prints a line.
+pub fn line(text: &str) -> Result<(), Failure> {
+    self::text(&format!("{text}\n"))
+}
+
+/// Prints text. A reader that went away (`| head`) is no failure.
+pub fn text(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!(
+            "write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A list of incidents, a line each.
+pub fn incidents(incidents: &[Incident]) -> String {
+    if incidents.is_empty() {
+        return "No incidents yet. `wirewitness freeze --reason test` makes one.\n".to_owned();
+    }
+    let mut out = format!(
+        "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
+        "INCIDENT", "STATE", "KIND", "TRIGGERS", "PACKETS", "SUBJECT"
+    );
+    for incident in incidents {
+        let state = format!("{:?}", incident.state).to_lowercase();
+        let packets = if incident.sealed.is_some() {
+            incident.packets.to_string()
+        } else {
+            "-".to_owned()
+        };
+        add(
+            &mut out,
+            format_args!(
+                "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
+                incident.id,
+                state,
+                incident.trigger.kind.to_string(),
+                incident.triggers,
+                packets,
+                plain(&incident.subject)
+            ),
+        );
+    }
+    out
+}
+
+/// One incident.
+pub fn incident(incident: &Incident) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, value: &str| add(&mut out, format_args!("{name:<13} {value}\n"));
+    let at = |at: Timestamp| at.to_rfc3339();
+    row("incident", &incident.id);
+    row("state", &format!("{:?}", incident.state).to_lowercase());
+    row("subject", &plain(&incident.subject));
+    row(
+        "trigger",
+        &format!(
+            "{} ({})",
+            incident.trigger.kind,
+            plain(&incident.trigger.source)
+        ),
+    );
+    row("at", &at(incident.trigger.at));
+    row("text", &plain(&incident.trigger.text));
+    row("triggers", &incident.triggers.to_string());
+    row("window from", &at(incident.window.from));
+    row("window to", &at(incident.window.to));
+    if let Some(covered) = &incident.covered {
+        row("covered from", &at(covered.from));
+        row("covered to", &at(covered.to));
+    }
+    row(
+        "packets",
+        &format!(
+            "{} ({})",
+            incident.packets,
+            bytesize::ByteSize(incident.bytes)
+        ),
+    );
+    let verdict = match incident.completeness.verdict {
+        Verdict::Complete => "complete: the counters prove that nothing is missing",
+        Verdict::Incomplete => "incomplete",
+        Verdict::Pending => "not decided yet",
+    };
+    row("evidence", verdict);
+    for reason in &incident.completeness.reasons {
+        row("", &format!("- {}", plain(&reason.text)));
+    }
+    if let Some(filter) = &incident.suggested_filter {
+        row("filter", &plain(filter));
+    }
+    for share in &incident.interfaces {
+        row(
+            "interface",
+            &format!(
+                "{}: {} packets, {} segments",
+                share.name, share.packets, share.segments
+            ),
+        );
+    }
+    out
+}
+
+/// The status, from the API's JSON.
+pub fn status(status: &Value) -> String {
+    let mut out = String::new();
+    let recorder = status.get("recorder").cloned().unwrap_or_default();
+    let reachable = recorder
+        .get("reachable")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
+    let recorder_text = if reachable {
+        format!(
+            "running (pid {})",
+            recorder.get("pid").unwrap_or(&Value::Null)
+        )
+    } else {
+        format!("NOT REACHABLE: {}", string(&recorder, "error"))
+    };
+    add(&mut out, format_args!("recorder   {recorder_text}\n"));
+    for interface in status
+        .get("interfaces")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        add(
+            &mut out,
+            format_args!("\n{}\n", interface_text(interface, status)),
+        );
+    }
+    let server = status.get("server").cloned().unwrap_or_default();
+    add(
+        &mut out,
+        format_args!(
+            "\nincidents  {} ({} collecting), evidence {} of {}\n",
+            number(&server, "incidents"),
+            number(&server, "collecting"),
+            bytesize::ByteSize(number(&server, "evidence_bytes")),
+            bytesize::ByteSize(number(&server, "evidence_quota_bytes")),
+        ),
+    );
+    let disk = status.get("disk").cloned().unwrap_or_default();
+    add(
+        &mut out,
+        format_args!(
+            "disk       {} free of {}\n",
+            bytesize::ByteSize(number(&disk, "free_bytes")),
+            bytesize::ByteSize(number(&disk, "total_bytes")),
+        ),
+    );
+    for source in server
+        .get("sources")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        add(
+            &mut out,
+            format_args!(
+                "{:<10} {}: {} {}\n",
+                string(source, "kind"),
+                plain(&string(source, "name")),
+                string(source, "state"),
+                plain(&string(source, "detail"))
+            ),
+        );
+    }
+    out
+}
+
+fn interface_text(interface: &Value, status: &Value) -> String {
+    let mut text = format!(
+        "{:<10} {}",
+        string(interface, "name"),
+        string(interface, "state")
+    );
+    let why = string(interface, "why");
+    if !why.is_empty() {
+        add(&mut text, format_args!(" ({})", plain(&why)));
+    }
+    add(
+        &mut text,
+        format_args!(
+            "\n           received {}, written {}, dropped: kernel {}, ring {}, interface {}",
+            number(interface, "received"),
+            number(interface, "written"),
+            number(interface, "dropped_kernel"),
+            number(interface, "dropped_ring"),
+            number(interface, "dropped_iface")
+        ),
+    );
+    let time = |value: &Value, key: &str| value.get(key)?.as_str()?.parse::<Timestamp>().ok();
+    if let (Some(from), Some(now)) = (time(interface, "ring_from"), time(status, "now")) {
+        let span = std::time::Duration::from_secs(now.since(from).as_secs());
+        add(
+            &mut text,
+            format_args!(
+                "\n           you can go back {} ({} of {})",
+                humantime::format_duration(span),
+                bytesize::ByteSize(number(interface, "ring_bytes")),
+                bytesize::ByteSize(number(interface, "ring_size_bytes")),
+            ),
+        );
+    }
+    text
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn string(value: &Value, key: &str) -> String {
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Foreign text on a terminal: control characters shown, never sent.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
+}
+
+/// Writing to a `String` does not fail.
+fn add(out: &mut String, arguments: std::fmt::Arguments<'_>) {
+    if out.write_fmt(arguments).is_err() {
+        tracing::trace!("formatting failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_sends_nothing_to_the_terminal() {
+        assert_eq!(plain("a\x1b[31mb\n"), "a\u{FFFD}[31mb\u{FFFD}");
+    }
+
+    #[test]
+    fn a_status_without_recorder_says_so_first() {
+        let status = serde_json::json!({"recorder": {"reachable": false, "error": "no socket"}});
+        assert!(super::status(&status).starts_with("recorder   NOT REACHABLE: no socket"));
+    }
+}

@@ -1,0 +1,145 @@
+//! `wirewitness serve`.
+//!
+//! First everything that needs a right is opened (sockets, tokens), then the rights are dropped,
+//! then threads start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::args::Args;
+use crate::cli::{Failure, load_config};
+use crate::config::Config;
+use crate::daemon::{clock, indexer, logging, privileges};
+use crate::incident::{Incidents, Setup};
+use crate::index::Index;
+use crate::recorder::client::Client;
+use crate::trigger::sources::{self, Ready};
+use crate::trigger::status::Sources;
+use crate::web::{self, App, Bound, Parts};
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    logging::init();
+    super::die_with_parent();
+    let config = load_config(args)?;
+    super::prepare(args)?;
+    let sources = Sources::default();
+    let state_dir = config.state_dir();
+    std::fs::create_dir_all(&state_dir)
+        .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
+    let bound = web::bind(&config.web).map_err(Failure::usage)?;
+    let ready = config
+        .triggers()
+        .bind(&state_dir, &sources)
+        .map_err(Failure::usage)?;
+    become_server(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("start the server's threads: {error}")))?;
+    let result = runtime.block_on(serve(config, sources, bound, ready));
+    // A disk that hangs must not keep the process: everything is resumable.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result
+}
+
+/// Becomes the server's user, if there is one that can work, and gives up every capability.
+fn become_server(config: &Config) -> Result<(), Failure> {
+    if let Some(user) = privileges::server_user(&config.server.user) {
+        let (ring, evidence) = (&config.ring.path, &config.evidence.path);
+        let mut needed: Vec<PathBuf> = vec![ring.join("x"), evidence.join("x")];
+        needed.extend(config.logfile.iter().map(|logfile| logfile.path.clone()));
+        if let Some(path) = privileges::unreachable_for(user, &needed) {
+            tracing::warn!(
+                uid = user.uid,
+                path = %path.display(),
+                "the server stays root, without capabilities: its own user cannot reach this path"
+            );
+        } else {
+            privileges::give_state(&config.state_dir(), user, &[ring, evidence])
+                .map_err(|error| failed("hand the state directory to the server's user", &error))?;
+            privileges::become_user(user)
+                .map_err(|error| failed("become the server's user", &error))?;
+            tracing::info!(uid = user.uid, "the server runs as its own user");
+        }
+    }
+    privileges::keep_only(&[]).map_err(|error| failed("drop capabilities", &error))
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{what}: {error}"))
+}
+
+async fn serve(
+    config: Config,
+    sources: Sources,
+    bound: Bound,
+    mut ready: Ready,
+) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    let state_dir = config.state_dir();
+    let recorder = Client::new(config.control_socket());
+    let setup = Setup {
+        evidence: config.evidence.clone(),
+        window: config.window,
+        state_dir: state_dir.clone(),
+        ring: config.ring.path.clone(),
+        recorder: recorder.clone(),
+        clock: Arc::new(clock::read),
+    };
+    let (incidents, engine) = Incidents::open(setup, stop.clone()).map_err(Failure::failed)?;
+    let index = Index::open(&state_dir.join("index.sqlite")).map_err(Failure::failed)?;
+    let index = Arc::new(index);
+    let indexer = tokio::spawn(indexer::run(
+        incidents.clone(),
+        Arc::clone(&index),
+        stop.clone(),
+    ));
+    let hooks = std::mem::take(&mut ready.hooks);
+    let mut tasks = sources::start(ready, &incidents.intake(), &stop)
+        .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
+    let address = bound.address().map_err(Failure::failed)?;
+    let parts = Parts {
+        config: config.web.clone(),
+        state_dir,
+        ring: config.ring.path.clone(),
+        evidence_quota_bytes: config.evidence.quota.as_u64(),
+        incidents,
+        index,
+        recorder,
+        hooks,
+        sources,
+        clock: clock::read,
+    };
+    let app = App::new(parts, stop.clone()).map_err(Failure::failed)?;
+    let mut web = tokio::spawn(web::serve(bound, app, stop.clone()));
+    tracing::info!(url = %format_args!("http://{address}"), "serving");
+    super::notify_ready();
+    let ended = tokio::select! {
+        signal = super::stop_signal() => signal.map_err(|error| Failure::Failed(format!("wait for signals: {error}"))),
+        ended = &mut web => Err(Failure::Failed(format!("the web server ended: {ended:?}"))),
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    let rest = async {
+        while tasks.join_next().await.is_some() {}
+        for task in [engine, indexer] {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a task failed");
+            }
+        }
+        if !web.is_finished() {
+            drop(web.await);
+        }
+    };
+    if tokio::time::timeout(std::time::Duration::from_millis(1500), rest)
+        .await
+        .is_err()
+    {
+        tracing::warn!("not everything ended in time; what is left is taken up at the next start");
+    }
+    ended
+}
