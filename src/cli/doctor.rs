@@ -24,7 +24,13 @@ struct Finding {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let config = load_config(args)?;
     let mut findings = vec![finding("configuration", Ok("is valid".to_owned()))];
-    findings.extend(config.capture.interfaces.iter().map(|name| check_interface(name, &config)));
+    findings.extend(
+        config
+            .capture
+            .interfaces
+            .iter()
+            .map(|name| check_interface(name, &config)),
+    );
     findings.push(finding("ring", check_disk(&config)));
     findings.push(finding("memory", check_memory(&config)));
     findings.push(finding("clock", check_clock()));
@@ -39,7 +45,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     let failed = findings.iter().filter(|one| !one.ok).count();
-    if failed == 0 { Ok(()) } else { Err(Failure::Failed(format!("{failed} of {} checks failed", findings.len()))) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Failed(format!(
+            "{failed} of {} checks failed",
+            findings.len()
+        )))
+    }
 }
 
 fn finding(check: &'static str, result: Result<String, String>) -> Finding {
@@ -50,7 +63,10 @@ fn finding(check: &'static str, result: Result<String, String>) -> Finding {
 
 fn check_interface(name: &str, config: &Config) -> Finding {
     if interface_index(name).is_none() {
-        let text = format!("{name}: there is no such interface; there are: {}", interfaces().join(", "));
+        let text = format!(
+            "{name}: there is no such interface; there are: {}",
+            interfaces().join(", ")
+        );
         return finding("interface", Err(text));
     }
     let options = CaptureOptions {
@@ -61,7 +77,10 @@ fn check_interface(name: &str, config: &Config) -> Finding {
         sync: config.ring.sync,
         replay: None,
     };
-    finding("interface", open_live(name, &options).map(|_| format!("{name}: can be captured")))
+    finding(
+        "interface",
+        open_live(name, &options).map(|_| format!("{name}: can be captured")),
+    )
 }
 
 fn check_disk(config: &Config) -> Result<String, String> {
@@ -78,7 +97,10 @@ fn check_disk(config: &Config) -> Result<String, String> {
             path.display()
         ));
     }
-    Ok(format!("{}: {wanted_text} wanted, {free_text} free", path.display()))
+    Ok(format!(
+        "{}: {wanted_text} wanted, {free_text} free",
+        path.display()
+    ))
 }
 
 fn held_bytes(config: &Config) -> u64 {
@@ -95,18 +117,31 @@ fn held_bytes(config: &Config) -> u64 {
 
 /// The nearest folder above that exists.
 fn nearest(path: &Path) -> &Path {
-    path.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."))
+    path.ancestors()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn check_memory(config: &Config) -> Result<String, String> {
-    let info = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
+    let info = std::fs::read_to_string("/proc/meminfo")
+        .map_err(|error| format!("/proc/meminfo: {error}"))?;
     let available = info
         .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        })
         .unwrap_or(0)
         .saturating_mul(1024);
     let count = u64::try_from(config.capture.interfaces.len()).unwrap_or(0);
-    let each = config.ring.memory.as_u64().saturating_add(config.capture.buffer.as_u64());
+    let each = config
+        .ring
+        .memory
+        .as_u64()
+        .saturating_add(config.capture.buffer.as_u64());
     let wanted = each.saturating_mul(count);
     let (wanted_text, available_text) = (bytesize::ByteSize(wanted), bytesize::ByteSize(available));
     if wanted > available {
@@ -120,20 +155,28 @@ fn check_memory(config: &Config) -> Result<String, String> {
 fn check_clock() -> Result<String, String> {
     let clock = clock::read();
     let bound = clock.offset_bound_ns.map_or_else(String::new, |ns| {
-        format!(", at most {} off", humantime::format_duration(std::time::Duration::from_micros(ns / 1000)))
+        format!(
+            ", at most {} off",
+            humantime::format_duration(std::time::Duration::from_micros(ns / 1000))
+        )
     });
     if clock.synchronised {
         Ok(format!("synchronised by {}{bound}", clock.source))
     } else {
-        Err(format!("not synchronised{bound}; install chrony, or the evidence says so"))
+        Err(format!(
+            "not synchronised{bound}; install chrony, or the evidence says so"
+        ))
     }
 }
 
 fn check_recorder(config: &Config) -> Result<String, String> {
-    let status = Client::new(config.control_socket()).status().map_err(|error| error.to_string())?;
-    let not_running = status.interfaces.iter().find(|interface| {
-        interface.state != crate::recorder::protocol::InterfaceState::Running
-    });
+    let status = Client::new(config.control_socket())
+        .status()
+        .map_err(|error| error.to_string())?;
+    let not_running = status
+        .interfaces
+        .iter()
+        .find(|interface| interface.state != crate::recorder::protocol::InterfaceState::Running);
     match not_running {
         None => Ok(format!("records {} interface(s)", status.interfaces.len())),
         Some(interface) => Err(format!(
@@ -148,5 +191,10 @@ fn check_web(config: &Config) -> Result<String, String> {
     let timeout = std::time::Duration::from_secs(2);
     std::net::TcpStream::connect_timeout(&config.web.listen, timeout)
         .map(|_| format!("answers on {}", config.web.listen))
-        .map_err(|error| format!("{}: {error}; is `wirewitness serve` running?", config.web.listen))
+        .map_err(|error| {
+            format!(
+                "{}: {error}; is `wirewitness serve` running?",
+                config.web.listen
+            )
+        })
 }

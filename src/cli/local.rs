@@ -21,8 +21,15 @@ pub fn verify(args: &Args, path: &Path) -> Result<(), Failure> {
         show::json(&report)?;
     } else {
         for one in &report.incidents {
-            let verdict = if one.problems.is_empty() { "ok" } else { "DOES NOT VERIFY" };
-            show::line(&format!("{}: {verdict} ({} segments)", one.incident, one.segments))?;
+            let verdict = if one.problems.is_empty() {
+                "ok"
+            } else {
+                "DOES NOT VERIFY"
+            };
+            show::line(&format!(
+                "{}: {verdict} ({} segments)",
+                one.incident, one.segments
+            ))?;
             for problem in &one.problems {
                 show::line(&format!("  {}: {}", problem.file, problem.problem))?;
             }
@@ -34,7 +41,10 @@ pub fn verify(args: &Args, path: &Path) -> Result<(), Failure> {
     if report.is_ok() {
         return Ok(());
     }
-    Err(Failure::NotVerified(format!("{}: evidence does not verify", path.display())))
+    Err(Failure::NotVerified(format!(
+        "{}: evidence does not verify",
+        path.display()
+    )))
 }
 
 /// `check-config`
@@ -46,7 +56,10 @@ pub fn check_config(args: &Args) -> Result<(), Failure> {
     if args.json {
         return show::json(&config);
     }
-    let name = args.config.as_deref().map_or_else(|| "configuration".into(), |path| path.display().to_string());
+    let name = args
+        .config
+        .as_deref()
+        .map_or_else(|| "configuration".into(), |path| path.display().to_string());
     show::line(&format!("{name}: ok"))
 }
 
@@ -54,8 +67,14 @@ pub fn check_config(args: &Args) -> Result<(), Failure> {
 pub fn user(args: &Args, action: &UserAction) -> Result<(), Failure> {
     let accounts = Store::open(args)?;
     match action {
-        UserAction::Add { name, role } => accounts.change(|a| a.add(name, &read_password()?, (*role).into()).map_err(Failure::usage)),
-        UserAction::Passwd { name } => accounts.change(|a| a.set_password(name, &read_password()?).map_err(Failure::usage)),
+        UserAction::Add { name, role } => accounts.change(|a| {
+            a.add(name, &read_password()?, (*role).into())
+                .map_err(Failure::usage)
+        }),
+        UserAction::Passwd { name } => accounts.change(|a| {
+            a.set_password(name, &read_password()?)
+                .map_err(Failure::usage)
+        }),
         UserAction::Remove { name } => accounts.change(|a| a.remove(name).map_err(Failure::usage)),
         UserAction::List => {
             let listed = accounts.accounts.list().map_err(Failure::failed)?;
@@ -63,7 +82,12 @@ pub fn user(args: &Args, action: &UserAction) -> Result<(), Failure> {
                 return show::json(&listed);
             }
             for one in listed {
-                show::line(&format!("{:<6} {:<8} {}", one.kind, one.role.to_string(), one.name))?;
+                show::line(&format!(
+                    "{:<6} {:<8} {}",
+                    one.kind,
+                    one.role.to_string(),
+                    one.name
+                ))?;
             }
             Ok(())
         }
@@ -75,7 +99,9 @@ pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
     let TokenAction::Create { name, role } = action;
     let mut token = String::new();
     Store::open(args)?.change(|accounts| {
-        token = accounts.create_token(name, (*role).into()).map_err(Failure::usage)?;
+        token = accounts
+            .create_token(name, (*role).into())
+            .map_err(Failure::usage)?;
         Ok(())
     })?;
     if args.json {
@@ -86,12 +112,19 @@ pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
 
 /// `completions SHELL`
 pub fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Args::command(), "wirewitness", &mut io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Args::command(),
+        "wirewitness",
+        &mut io::stdout(),
+    );
 }
 
 /// `man`
 pub fn man() -> Result<(), Failure> {
-    clap_mangen::Man::new(Args::command()).render(&mut io::stdout()).map_err(Failure::failed)
+    clap_mangen::Man::new(Args::command())
+        .render(&mut io::stdout())
+        .map_err(Failure::failed)
 }
 
 impl From<RoleArg> for Role {
@@ -116,7 +149,10 @@ impl Store {
         std::fs::create_dir_all(&state_dir)
             .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
         let accounts = Accounts::open(&state_dir).map_err(Failure::failed)?;
-        Ok(Self { accounts, state_dir })
+        Ok(Self {
+            accounts,
+            state_dir,
+        })
     }
 
     /// Changes the accounts; the server can read them also when root wrote them.
@@ -134,14 +170,19 @@ fn read_password() -> Result<String, Failure> {
         return checked(&line);
     }
     let mut text = String::new();
-    io::stdin().take(PASSWORD_BYTES_MAX).read_to_string(&mut text).map_err(Failure::failed)?;
+    io::stdin()
+        .take(PASSWORD_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(Failure::failed)?;
     checked(&text)
 }
 
 fn checked(text: &str) -> Result<String, Failure> {
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        return Err(Failure::Usage("no password: write it to standard input".into()));
+        return Err(Failure::Usage(
+            "no password: write it to standard input".into(),
+        ));
     }
     Ok(password.to_owned())
 }
@@ -154,7 +195,9 @@ pub fn reindex(args: &Args) -> Result<(), Failure> {
     let incidents = sealed_incidents(&config.evidence.path)?;
     let total = incidents.len();
     index
-        .rebuild(incidents.into_iter(), |done, id| eprintln!("{done}/{total} {id}"))
+        .rebuild(incidents.into_iter(), |done, id| {
+            eprintln!("{done}/{total} {id}")
+        })
         .map_err(Failure::failed)?;
     privileges::hand_to_server(&state_dir).map_err(Failure::failed)?;
     show::line(&format!("{total} incidents indexed"))

@@ -74,7 +74,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Run => daemon::run::run(args),
         Command::Record { replay, pace } => daemon::record::run(args, replay.as_deref(), *pace),
         Command::Serve => daemon::serve::run(args),
-        Command::Freeze { before, after, reason, filter } => remote::freeze(
+        Command::Freeze {
+            before,
+            after,
+            reason,
+            filter,
+        } => remote::freeze(
             args,
             &Freeze {
                 before: *before,
@@ -84,10 +89,17 @@ fn run(args: &Args) -> Result<(), Failure> {
             },
         ),
         Command::Incidents { action: None } => remote::incidents(args),
-        Command::Incidents { action: Some(IncidentAction::Show { id }) } => {
-            remote::incident(args, id)
-        }
-        Command::Export { id, from, to, output, format, filter } => remote::export(
+        Command::Incidents {
+            action: Some(IncidentAction::Show { id }),
+        } => remote::incident(args, id),
+        Command::Export {
+            id,
+            from,
+            to,
+            output,
+            format,
+            filter,
+        } => remote::export(
             args,
             &Export {
                 id: id.as_deref(),

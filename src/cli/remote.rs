@@ -45,12 +45,18 @@ pub fn freeze(args: &Args, freeze: &Freeze<'_>) -> Result<(), Failure> {
         "reason": freeze.reason,
         "filter": freeze.filter,
     });
-    let answer: Value =
-        client(args)?.post("/api/v1/incidents", &without_nulls(body)).map_err(Failure::failed)?;
+    let answer: Value = client(args)?
+        .post("/api/v1/incidents", &without_nulls(body))
+        .map_err(Failure::failed)?;
     if args.json {
         return show::json(&answer);
     }
-    show::line(answer.get("incident").and_then(Value::as_str).unwrap_or_default())
+    show::line(
+        answer
+            .get("incident")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    )
 }
 
 fn without_nulls(mut body: Value) -> Value {
@@ -62,22 +68,38 @@ fn without_nulls(mut body: Value) -> Value {
 
 /// `incidents`
 pub fn incidents(args: &Args) -> Result<(), Failure> {
-    let incidents: Vec<Incident> =
-        client(args)?.get("/api/v1/incidents", &[]).map_err(Failure::failed)?;
-    if args.json { show::json(&incidents) } else { show::text(&show::incidents(&incidents)) }
+    let incidents: Vec<Incident> = client(args)?
+        .get("/api/v1/incidents", &[])
+        .map_err(Failure::failed)?;
+    if args.json {
+        show::json(&incidents)
+    } else {
+        show::text(&show::incidents(&incidents))
+    }
 }
 
 /// `incidents show ID`
 pub fn incident(args: &Args, id: &str) -> Result<(), Failure> {
-    let incident: Incident =
-        client(args)?.get(&incident_path(id, ""), &[]).map_err(Failure::failed)?;
-    if args.json { show::json(&incident) } else { show::text(&show::incident(&incident)) }
+    let incident: Incident = client(args)?
+        .get(&incident_path(id, ""), &[])
+        .map_err(Failure::failed)?;
+    if args.json {
+        show::json(&incident)
+    } else {
+        show::text(&show::incident(&incident))
+    }
 }
 
 /// `status`: exit code 1 when the recorder is not there.
 pub fn status(args: &Args) -> Result<(), Failure> {
-    let status: Value = client(args)?.get("/api/v1/status", &[]).map_err(Failure::failed)?;
-    if args.json { show::json(&status) } else { show::text(&show::status(&status)) }
+    let status: Value = client(args)?
+        .get("/api/v1/status", &[])
+        .map_err(Failure::failed)?;
+    if args.json {
+        show::json(&status)
+    } else {
+        show::text(&show::status(&status))
+    }
 }
 
 /// What `export` was asked for.
@@ -116,9 +138,14 @@ pub fn export(args: &Args, export: &Export<'_>) -> Result<(), Failure> {
     let client = client(args)?;
     if export.output == Some(Path::new("-")) {
         let mut out = BufWriter::new(io::stdout().lock());
-        return client.download(&path, &parameters, &mut out).map(drop).map_err(Failure::failed);
+        return client
+            .download(&path, &parameters, &mut out)
+            .map(drop)
+            .map_err(Failure::failed);
     }
-    let target = export.output.map_or_else(|| default_name(export.id, format), Path::to_owned);
+    let target = export
+        .output
+        .map_or_else(|| default_name(export.id, format), Path::to_owned);
     let bytes = to_file(&client, &path, &parameters, &target)?;
     eprintln!("{}: {}", target.display(), bytesize::ByteSize(bytes));
     Ok(())
@@ -126,7 +153,10 @@ pub fn export(args: &Args, export: &Export<'_>) -> Result<(), Failure> {
 
 fn default_name(id: Option<&str>, format: &str) -> PathBuf {
     // What the server accepts as an id is a safe file name; what it refuses is never written.
-    let stem = id.map_or_else(|| "ring".to_owned(), |id| id.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_"));
+    let stem = id.map_or_else(
+        || "ring".to_owned(),
+        |id| id.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_"),
+    );
     PathBuf::from(format!("wirewitness-{stem}.{format}"))
 }
 
@@ -140,9 +170,12 @@ fn to_file(
     let mut partial = target.as_os_str().to_owned();
     partial.push(".part");
     let partial = PathBuf::from(partial);
-    let failed = |error: io::Error| Failure::Failed(format!("write {}: {error}", partial.display()));
+    let failed =
+        |error: io::Error| Failure::Failed(format!("write {}: {error}", partial.display()));
     let mut out = BufWriter::new(File::create(&partial).map_err(failed)?);
-    let result = client.download(path, parameters, &mut out).map_err(Failure::failed);
+    let result = client
+        .download(path, parameters, &mut out)
+        .map_err(Failure::failed);
     let finished = result.and_then(|downloaded| {
         out.flush().map_err(failed)?;
         fs::rename(&partial, target).map_err(failed)?;

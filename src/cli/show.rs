@@ -23,9 +23,9 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// Prints text. A reader that went away (`| head`) is no failure.
 pub fn text(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!(
+            "write to standard output: {error}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -41,17 +41,23 @@ pub fn incidents(incidents: &[Incident]) -> String {
     );
     for incident in incidents {
         let state = format!("{:?}", incident.state).to_lowercase();
-        let packets =
-            if incident.sealed.is_some() { incident.packets.to_string() } else { "-".to_owned() };
-        add(&mut out, format_args!(
-            "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
-            incident.id,
-            state,
-            incident.trigger.kind.to_string(),
-            incident.triggers,
-            packets,
-            plain(&incident.subject)
-        ));
+        let packets = if incident.sealed.is_some() {
+            incident.packets.to_string()
+        } else {
+            "-".to_owned()
+        };
+        add(
+            &mut out,
+            format_args!(
+                "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
+                incident.id,
+                state,
+                incident.trigger.kind.to_string(),
+                incident.triggers,
+                packets,
+                plain(&incident.subject)
+            ),
+        );
     }
     out
 }
@@ -64,7 +70,14 @@ pub fn incident(incident: &Incident) -> String {
     row("incident", &incident.id);
     row("state", &format!("{:?}", incident.state).to_lowercase());
     row("subject", &plain(&incident.subject));
-    row("trigger", &format!("{} ({})", incident.trigger.kind, plain(&incident.trigger.source)));
+    row(
+        "trigger",
+        &format!(
+            "{} ({})",
+            incident.trigger.kind,
+            plain(&incident.trigger.source)
+        ),
+    );
     row("at", &at(incident.trigger.at));
     row("text", &plain(&incident.trigger.text));
     row("triggers", &incident.triggers.to_string());
@@ -74,7 +87,14 @@ pub fn incident(incident: &Incident) -> String {
         row("covered from", &at(covered.from));
         row("covered to", &at(covered.to));
     }
-    row("packets", &format!("{} ({})", incident.packets, bytesize::ByteSize(incident.bytes)));
+    row(
+        "packets",
+        &format!(
+            "{} ({})",
+            incident.packets,
+            bytesize::ByteSize(incident.bytes)
+        ),
+    );
     let verdict = match incident.completeness.verdict {
         Verdict::Complete => "complete: the counters prove that nothing is missing",
         Verdict::Incomplete => "incomplete",
@@ -88,7 +108,13 @@ pub fn incident(incident: &Incident) -> String {
         row("filter", &plain(filter));
     }
     for share in &incident.interfaces {
-        row("interface", &format!("{}: {} packets, {} segments", share.name, share.packets, share.segments));
+        row(
+            "interface",
+            &format!(
+                "{}: {} packets, {} segments",
+                share.name, share.packets, share.segments
+            ),
+        );
     }
     out
 }
@@ -97,65 +123,103 @@ pub fn incident(incident: &Incident) -> String {
 pub fn status(status: &Value) -> String {
     let mut out = String::new();
     let recorder = status.get("recorder").cloned().unwrap_or_default();
-    let reachable = recorder.get("reachable").and_then(Value::as_bool).unwrap_or(false);
+    let reachable = recorder
+        .get("reachable")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     let recorder_text = if reachable {
-        format!("running (pid {})", recorder.get("pid").unwrap_or(&Value::Null))
+        format!(
+            "running (pid {})",
+            recorder.get("pid").unwrap_or(&Value::Null)
+        )
     } else {
         format!("NOT REACHABLE: {}", string(&recorder, "error"))
     };
     add(&mut out, format_args!("recorder   {recorder_text}\n"));
-    for interface in status.get("interfaces").and_then(Value::as_array).into_iter().flatten() {
-        add(&mut out, format_args!("\n{}\n", interface_text(interface, status)));
+    for interface in status
+        .get("interfaces")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        add(
+            &mut out,
+            format_args!("\n{}\n", interface_text(interface, status)),
+        );
     }
     let server = status.get("server").cloned().unwrap_or_default();
-    add(&mut out, format_args!(
-        "\nincidents  {} ({} collecting), evidence {} of {}\n",
-        number(&server, "incidents"),
-        number(&server, "collecting"),
-        bytesize::ByteSize(number(&server, "evidence_bytes")),
-        bytesize::ByteSize(number(&server, "evidence_quota_bytes")),
-    ));
+    add(
+        &mut out,
+        format_args!(
+            "\nincidents  {} ({} collecting), evidence {} of {}\n",
+            number(&server, "incidents"),
+            number(&server, "collecting"),
+            bytesize::ByteSize(number(&server, "evidence_bytes")),
+            bytesize::ByteSize(number(&server, "evidence_quota_bytes")),
+        ),
+    );
     let disk = status.get("disk").cloned().unwrap_or_default();
-    add(&mut out, format_args!(
-        "disk       {} free of {}\n",
-        bytesize::ByteSize(number(&disk, "free_bytes")),
-        bytesize::ByteSize(number(&disk, "total_bytes")),
-    ));
-    for source in server.get("sources").and_then(Value::as_array).into_iter().flatten() {
-        add(&mut out, format_args!(
-            "{:<10} {}: {} {}\n",
-            string(source, "kind"),
-            plain(&string(source, "name")),
-            string(source, "state"),
-            plain(&string(source, "detail"))
-        ));
+    add(
+        &mut out,
+        format_args!(
+            "disk       {} free of {}\n",
+            bytesize::ByteSize(number(&disk, "free_bytes")),
+            bytesize::ByteSize(number(&disk, "total_bytes")),
+        ),
+    );
+    for source in server
+        .get("sources")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        add(
+            &mut out,
+            format_args!(
+                "{:<10} {}: {} {}\n",
+                string(source, "kind"),
+                plain(&string(source, "name")),
+                string(source, "state"),
+                plain(&string(source, "detail"))
+            ),
+        );
     }
     out
 }
 
 fn interface_text(interface: &Value, status: &Value) -> String {
-    let mut text = format!("{:<10} {}", string(interface, "name"), string(interface, "state"));
+    let mut text = format!(
+        "{:<10} {}",
+        string(interface, "name"),
+        string(interface, "state")
+    );
     let why = string(interface, "why");
     if !why.is_empty() {
         add(&mut text, format_args!(" ({})", plain(&why)));
     }
-    add(&mut text, format_args!(
-        "\n           received {}, written {}, dropped: kernel {}, ring {}, interface {}",
-        number(interface, "received"),
-        number(interface, "written"),
-        number(interface, "dropped_kernel"),
-        number(interface, "dropped_ring"),
-        number(interface, "dropped_iface")
-    ));
+    add(
+        &mut text,
+        format_args!(
+            "\n           received {}, written {}, dropped: kernel {}, ring {}, interface {}",
+            number(interface, "received"),
+            number(interface, "written"),
+            number(interface, "dropped_kernel"),
+            number(interface, "dropped_ring"),
+            number(interface, "dropped_iface")
+        ),
+    );
     let time = |value: &Value, key: &str| value.get(key)?.as_str()?.parse::<Timestamp>().ok();
     if let (Some(from), Some(now)) = (time(interface, "ring_from"), time(status, "now")) {
         let span = std::time::Duration::from_secs(now.since(from).as_secs());
-        add(&mut text, format_args!(
-            "\n           you can go back {} ({} of {})",
-            humantime::format_duration(span),
-            bytesize::ByteSize(number(interface, "ring_bytes")),
-            bytesize::ByteSize(number(interface, "ring_size_bytes")),
-        ));
+        add(
+            &mut text,
+            format_args!(
+                "\n           you can go back {} ({} of {})",
+                humantime::format_duration(span),
+                bytesize::ByteSize(number(interface, "ring_bytes")),
+                bytesize::ByteSize(number(interface, "ring_size_bytes")),
+            ),
+        );
     }
     text
 }
@@ -165,12 +229,18 @@ fn number(value: &Value, key: &str) -> u64 {
 }
 
 fn string(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Foreign text on a terminal: control characters shown, never sent.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
 }
 
 /// Writing to a `String` does not fail.

@@ -7,10 +7,18 @@ use crate::incident::manifest::ClockState;
 /// The clock, now.
 pub fn read() -> ClockState {
     let Some((synchronised, offset_bound_ns)) = kernel() else {
-        return ClockState { synchronised: false, offset_bound_ns: None, source: "unknown".into() };
+        return ClockState {
+            synchronised: false,
+            offset_bound_ns: None,
+            source: "unknown".into(),
+        };
     };
     let source = if synchronised { source() } else { "none" };
-    ClockState { synchronised, offset_bound_ns: Some(offset_bound_ns), source: source.to_owned() }
+    ClockState {
+        synchronised,
+        offset_bound_ns: Some(offset_bound_ns),
+        source: source.to_owned(),
+    }
 }
 
 /// Who keeps it, as far as its traces tell.

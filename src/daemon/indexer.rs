@@ -53,7 +53,9 @@ async fn index_one(
     id: &str,
     window: crate::time::Window,
 ) {
-    let Some(folder) = incidents.folder(id) else { return };
+    let Some(folder) = incidents.folder(id) else {
+        return;
+    };
     let segments = folder.join("segments");
     let (index, name) = (Arc::clone(index), id.to_owned());
     let done =

@@ -117,7 +117,9 @@ pub fn give_state(state: &Path, user: User, not: &[&Path]) -> Result<(), IoError
 /// Gives files that root wrote into `state` (accounts, login links) to the server that keeps its
 /// journal there.
 pub fn hand_to_server(state: &Path) -> Result<(), IoError> {
-    let Ok(journal) = fs::metadata(state.join("journal")) else { return Ok(()) };
+    let Ok(journal) = fs::metadata(state.join("journal")) else {
+        return Ok(());
+    };
     if !geteuid().is_root() || journal.uid() == 0 {
         return Ok(());
     }
@@ -125,7 +127,8 @@ pub fn hand_to_server(state: &Path) -> Result<(), IoError> {
         let path = entry.path();
         let metadata = fs::symlink_metadata(&path).at("stat", &path)?;
         if metadata.is_file() && metadata.uid() == 0 {
-            std::os::unix::fs::lchown(&path, Some(journal.uid()), Some(journal.gid())).at("chown", &path)?;
+            std::os::unix::fs::lchown(&path, Some(journal.uid()), Some(journal.gid()))
+                .at("chown", &path)?;
         }
     }
     Ok(())

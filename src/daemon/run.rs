@@ -66,7 +66,9 @@ async fn supervise(args: &Args, config: &Config) -> Result<(), Failure> {
     server.ask_to_stop();
     let both = async { tokio::join!(recorder.child.wait(), server.child.wait()) };
     if tokio::time::timeout(STOP_LIMIT, both).await.is_err() {
-        tracing::warn!("not everything ended in time and is killed; nothing that was accepted is lost");
+        tracing::warn!(
+            "not everything ended in time and is killed; nothing that was accepted is lost"
+        );
         for role in [&mut recorder, &mut server] {
             if let Err(error) = role.child.kill().await {
                 tracing::debug!(%error, role = role.name, "kill");
@@ -86,7 +88,12 @@ struct Process {
 
 impl Process {
     fn new(name: &'static str, args: &Args) -> Result<Self, Failure> {
-        Ok(Self { name, child: spawn(name, args)?, started: Instant::now(), quick_ends: 0 })
+        Ok(Self {
+            name,
+            child: spawn(name, args)?,
+            started: Instant::now(),
+            quick_ends: 0,
+        })
     }
 
     /// Starts it again after it ended, unless that would not help.
@@ -95,14 +102,28 @@ impl Process {
         args: &Args,
         ended: std::io::Result<ExitStatus>,
     ) -> Result<(), Failure> {
-        let status = ended.map_err(|error| Failure::Failed(format!("wait for {}: {error}", self.name)))?;
+        let status =
+            ended.map_err(|error| Failure::Failed(format!("wait for {}: {error}", self.name)))?;
         if status.code() == Some(USAGE) {
             // It said why.
             return Err(Failure::Usage(String::new()));
         }
-        self.quick_ends = if self.started.elapsed() > STEADY { 0 } else { self.quick_ends + 1 };
-        let pause = if self.quick_ends < 20 { RESTART_SOON } else { RESTART_LATE };
-        tracing::warn!(role = self.name, code = status.code(), signal = status.signal(), "ended; starting it again");
+        self.quick_ends = if self.started.elapsed() > STEADY {
+            0
+        } else {
+            self.quick_ends + 1
+        };
+        let pause = if self.quick_ends < 20 {
+            RESTART_SOON
+        } else {
+            RESTART_LATE
+        };
+        tracing::warn!(
+            role = self.name,
+            code = status.code(),
+            signal = status.signal(),
+            "ended; starting it again"
+        );
         tokio::time::sleep(pause).await;
         self.child = spawn(self.name, args)?;
         self.started = Instant::now();
@@ -110,7 +131,11 @@ impl Process {
     }
 
     fn ask_to_stop(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid
             && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
         {
@@ -126,14 +151,24 @@ fn spawn(role: &str, args: &Args) -> Result<Child, Failure> {
         command.arg("--config").arg(config);
     }
     // A group of its own: Ctrl-C reaches the parent alone, which ends both in order.
-    command.arg(role).env(CHILD, "1").process_group(0).stdin(std::process::Stdio::null());
-    Command::from(command).kill_on_drop(true).spawn().map_err(failed)
+    command
+        .arg(role)
+        .env(CHILD, "1")
+        .process_group(0)
+        .stdin(std::process::Stdio::null());
+    Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)
 }
 
 /// Completes when the web server answers on its address.
 async fn wait_until_up(config: &Config) {
     loop {
-        if tokio::net::TcpStream::connect(config.web.listen).await.is_ok() {
+        if tokio::net::TcpStream::connect(config.web.listen)
+            .await
+            .is_ok()
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

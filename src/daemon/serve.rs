@@ -30,7 +30,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     std::fs::create_dir_all(&state_dir)
         .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
     let bound = web::bind(&config.web).map_err(Failure::usage)?;
-    let ready = config.triggers().bind(&state_dir, &sources).map_err(Failure::usage)?;
+    let ready = config
+        .triggers()
+        .bind(&state_dir, &sources)
+        .map_err(Failure::usage)?;
     become_server(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -45,9 +48,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Becomes the server's user, if there is one that can work, and gives up every capability.
 fn become_server(config: &Config) -> Result<(), Failure> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::Failed(format!("{what}: {error}"));
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| Failure::Failed(format!("{what}: {error}"));
     if let Some(user) = privileges::server_user(&config.server.user) {
-        let mut needed: Vec<PathBuf> = vec![config.ring.path.join("x"), config.evidence.path.join("x")];
+        let mut needed: Vec<PathBuf> =
+            vec![config.ring.path.join("x"), config.evidence.path.join("x")];
         needed.extend(config.logfile.iter().map(|logfile| logfile.path.clone()));
         match privileges::unreachable_for(user, &needed) {
             Some(path) => tracing::warn!(
@@ -57,8 +62,9 @@ fn become_server(config: &Config) -> Result<(), Failure> {
             ),
             None => {
                 let (ring, evidence) = (config.ring.path.as_path(), config.evidence.path.as_path());
-                privileges::give_state(&config.state_dir(), user, &[ring, evidence])
-                    .map_err(|error| failed("hand the state directory to the server's user", &error))?;
+                privileges::give_state(&config.state_dir(), user, &[ring, evidence]).map_err(
+                    |error| failed("hand the state directory to the server's user", &error),
+                )?;
                 privileges::become_user(user)
                     .map_err(|error| failed("become the server's user", &error))?;
                 tracing::info!(uid = user.uid, "the server runs as its own user");
@@ -88,7 +94,11 @@ async fn serve(
     let (incidents, engine) = Incidents::open(setup, stop.clone()).map_err(Failure::failed)?;
     let index = Index::open(&state_dir.join("index.sqlite")).map_err(Failure::failed)?;
     let index = Arc::new(index);
-    let indexer = tokio::spawn(indexer::run(incidents.clone(), Arc::clone(&index), stop.clone()));
+    let indexer = tokio::spawn(indexer::run(
+        incidents.clone(),
+        Arc::clone(&index),
+        stop.clone(),
+    ));
     let hooks = std::mem::take(&mut ready.hooks);
     let mut tasks = sources::start(ready, &incidents.intake(), &stop)
         .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
@@ -126,7 +136,10 @@ async fn serve(
             drop(web.await);
         }
     };
-    if tokio::time::timeout(std::time::Duration::from_millis(1500), rest).await.is_err() {
+    if tokio::time::timeout(std::time::Duration::from_millis(1500), rest)
+        .await
+        .is_err()
+    {
         tracing::warn!("not everything ended in time; what is left is taken up at the next start");
     }
     ended
