@@ -8,8 +8,12 @@ use clap::CommandFactory;
 use crate::cli::args::{Args, RoleArg, TokenAction, UserAction};
 use crate::cli::{Failure, load_config, show};
 use crate::daemon::privileges;
+use crate::incident::manifest::Manifest;
 use crate::incident::verify::verify as verify_evidence;
-use crate::web::accounts::{Accounts, Role};
+use crate::index::Index;
+use crate::recorder::release::is_incident_id;
+use crate::time::Window;
+use crate::web::{Accounts, Role};
 
 /// The longest password read from standard input, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -31,7 +35,7 @@ pub fn verify(args: &Args, path: &Path) -> Result<(), Failure> {
                 one.incident, one.segments
             ))?;
             for problem in &one.problems {
-                show::line(&format!("  {}: {}", problem.file, problem.problem))?;
+                show::line(&format!("  {}: {}", problem.file, problem.what))?;
             }
         }
         for skipped in &report.skipped {
@@ -187,18 +191,50 @@ fn checked(text: &str) -> Result<String, Failure> {
     Ok(password.to_owned())
 }
 
-/// `reindex`: builds a new index beside the old one and puts it in its place.
+/// `reindex`: forgets the index and reads every sealed incident's segments again.
 pub fn reindex(args: &Args) -> Result<(), Failure> {
     let config = load_config(args)?;
     let state_dir = config.state_dir();
     let index = Index::open(&state_dir.join("index.sqlite")).map_err(Failure::failed)?;
     let incidents = sealed_incidents(&config.evidence.path)?;
-    let total = incidents.len();
+    let (total, mut seen, mut failed) = (incidents.len(), 0, 0);
     index
-        .rebuild(incidents.into_iter(), |done, id| {
-            eprintln!("{done}/{total} {id}")
+        .rebuild(incidents, |id, result| {
+            seen += 1;
+            match result {
+                Ok(_) => eprintln!("{seen}/{total} {id}"),
+                Err(error) => {
+                    failed += 1;
+                    eprintln!("{seen}/{total} {id}: {error}");
+                }
+            }
         })
         .map_err(Failure::failed)?;
     privileges::hand_to_server(&state_dir).map_err(Failure::failed)?;
+    if failed > 0 {
+        return Err(Failure::Failed(format!(
+            "{failed} of {total} incidents could not be indexed"
+        )));
+    }
     show::line(&format!("{total} incidents indexed"))
+}
+
+/// The incidents with a manifest, their segments' folders and windows.
+fn sealed_incidents(evidence: &Path) -> Result<Vec<(String, PathBuf, Window)>, Failure> {
+    let entries = std::fs::read_dir(evidence)
+        .map_err(|error| Failure::Failed(format!("list {}: {error}", evidence.display())))?;
+    let mut incidents = Vec::new();
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
+        if !is_incident_id(&id) {
+            continue;
+        }
+        if let Ok((manifest, _)) = Manifest::read(&entry.path()) {
+            incidents.push((id, entry.path().join("segments"), manifest.incident.window));
+        }
+    }
+    incidents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(incidents)
 }

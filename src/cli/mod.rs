@@ -9,8 +9,6 @@ pub mod local;
 pub mod remote;
 pub mod show;
 
-pub mod client;
-
 use std::process::ExitCode;
 
 use clap::Parser;

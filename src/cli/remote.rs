@@ -14,13 +14,11 @@ use crate::incident::model::Incident;
 
 /// The client that the arguments point at: `--url`, or the local server's socket.
 pub fn client(args: &Args) -> Result<Client, Failure> {
-    match &args.url {
-        Some(url) => Client::remote(url, args.token.clone()).map_err(Failure::usage),
-        None => {
-            let socket = load_config(args)?.web.socket;
-            Client::local(&socket, args.token.clone()).map_err(Failure::failed)
-        }
+    if let Some(url) = &args.url {
+        return Client::remote(url, args.token.clone()).map_err(Failure::usage);
     }
+    let socket = load_config(args)?.web.socket;
+    Client::local(&socket, args.token.clone()).map_err(Failure::failed)
 }
 
 /// What `freeze` was asked for.

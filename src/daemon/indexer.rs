@@ -41,7 +41,7 @@ async fn catch_up(incidents: &Incidents, index: &Arc<Index>, stop: &Cancellation
         if stop.is_cancelled() {
             return;
         }
-        if incident.state == State::Sealed && !index.indexed(&incident.id).unwrap_or(false) {
+        if incident.state == State::Sealed && !index.indexed(&incident.id) {
             index_one(incidents, index, &incident.id, incident.window).await;
         }
     }

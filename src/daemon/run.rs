@@ -12,8 +12,7 @@ use crate::cli::{Failure, load_config};
 use crate::config::Config;
 use crate::daemon::{CHILD, logging, privileges};
 use crate::time::Timestamp;
-use crate::web::accounts::Role;
-use crate::web::links::create_login_link;
+use crate::web::{Role, create_login_link};
 
 /// How long the children have to end.
 const STOP_LIMIT: Duration = Duration::from_millis(1900);

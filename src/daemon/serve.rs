@@ -48,30 +48,29 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Becomes the server's user, if there is one that can work, and gives up every capability.
 fn become_server(config: &Config) -> Result<(), Failure> {
-    let failed =
-        |what: &str, error: &dyn std::fmt::Display| Failure::Failed(format!("{what}: {error}"));
     if let Some(user) = privileges::server_user(&config.server.user) {
-        let mut needed: Vec<PathBuf> =
-            vec![config.ring.path.join("x"), config.evidence.path.join("x")];
+        let (ring, evidence) = (&config.ring.path, &config.evidence.path);
+        let mut needed: Vec<PathBuf> = vec![ring.join("x"), evidence.join("x")];
         needed.extend(config.logfile.iter().map(|logfile| logfile.path.clone()));
-        match privileges::unreachable_for(user, &needed) {
-            Some(path) => tracing::warn!(
+        if let Some(path) = privileges::unreachable_for(user, &needed) {
+            tracing::warn!(
                 uid = user.uid,
-                "the server stays root, without capabilities: its own user cannot reach {}",
-                path.display()
-            ),
-            None => {
-                let (ring, evidence) = (config.ring.path.as_path(), config.evidence.path.as_path());
-                privileges::give_state(&config.state_dir(), user, &[ring, evidence]).map_err(
-                    |error| failed("hand the state directory to the server's user", &error),
-                )?;
-                privileges::become_user(user)
-                    .map_err(|error| failed("become the server's user", &error))?;
-                tracing::info!(uid = user.uid, "the server runs as its own user");
-            }
+                path = %path.display(),
+                "the server stays root, without capabilities: its own user cannot reach this path"
+            );
+        } else {
+            privileges::give_state(&config.state_dir(), user, &[ring, evidence])
+                .map_err(|error| failed("hand the state directory to the server's user", &error))?;
+            privileges::become_user(user)
+                .map_err(|error| failed("become the server's user", &error))?;
+            tracing::info!(uid = user.uid, "the server runs as its own user");
         }
     }
     privileges::keep_only(&[]).map_err(|error| failed("drop capabilities", &error))
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{what}: {error}"))
 }
 
 async fn serve(
