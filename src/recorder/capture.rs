@@ -590,7 +590,7 @@ pub fn segment_header(name: &str, linktype: i32, options: &CaptureOptions) -> Ve
     interface(
         &mut header,
         &Interface {
-            linktype: u16::try_from(linktype).unwrap_or(0),
+            linktype: linktype_of(linktype),
             snaplen: options.snaplen,
             name,
             description: "",
@@ -599,6 +599,18 @@ pub fn segment_header(name: &str, linktype: i32, options: &CaptureOptions) -> Ve
         },
     );
     header
+}
+
+/// The LINKTYPE_ value of a DLT_ value: the same number for all that Linux has, but raw IP, whose
+/// DLT_ number differs between systems.
+fn linktype_of(dlt: i32) -> u16 {
+    const DLT_RAW: i32 = 12;
+    const LINKTYPE_RAW: u16 = 101;
+    if dlt == DLT_RAW {
+        LINKTYPE_RAW
+    } else {
+        u16::try_from(dlt).unwrap_or(0)
+    }
 }
 
 /// Sleeps until one of the descriptors is readable or the time is up.
