@@ -561,6 +561,10 @@ async fn killed_after_the_pin_it_ends_sealed_with_every_trigger() {
     let mut server = site.open();
     assert_eq!(server.sealed(&id).await.triggers, 8);
     assert_eq!(server.incidents.list().len(), 1);
+    let timeline = site.folder(&id).join(TIMELINE_FILE);
+    let lines = chain::read::<TimelineLine>(&timeline).unwrap().items;
+    let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8], "each once, in order");
     assert_verifies(&site.folder(&id));
     server.stop().await;
 }
