@@ -1,3 +1,6 @@
+/** The plural's `s`; counts come written out. */
+const s = (n: string): string => (n === "1" ? "" : "s");
+
 /** Every text of the interface. `ja.ts` has the same shape; the compiler checks it. */
 export const en = {
   product: "wirewitness",
@@ -54,7 +57,7 @@ export const en = {
     losses: "Lost packets",
     lossesNone: "0 packets",
     lossesNoneHint: "since the recorder started",
-    lossesSome: (n: string) => `${n} packets`,
+    lossesSome: (n: string) => `${n} packet${s(n)}`,
     lossesShare: (share: string) => `${share} of all since the recorder started`,
     lossesNow: "Packets are being lost right now",
     disk: "Disk",
@@ -121,7 +124,7 @@ export const en = {
     lostRing: "Disk too slow",
     lostIface: "Interface (driver)",
     received: "Received",
-    packets: (n: string) => `${n} packets`,
+    packets: (n: string) => `${n} packet${s(n)}`,
     filter: "Capture filter",
     filterHint: "Only packets that match are recorded.",
     snaplen: (n: string) => `Packets are cut at ${n}`,
@@ -239,8 +242,8 @@ export const en = {
     },
     provisional: "Provisional: figures may still change.",
     steps: { collecting: "Collect", sealing: "Seal", sealed: "Sealed" },
-    packets: (n: string) => `${n} packets`,
-    segments: (n: string) => `${n} segments`,
+    packets: (n: string) => `${n} packet${s(n)}`,
+    segments: (n: string) => `${n} segment${s(n)}`,
 
     chart: {
       title: "Packet rate",
@@ -303,7 +306,7 @@ export const en = {
     flows: {
       title: "Flows",
       search: "Filter by address, port or protocol",
-      count: (n: string) => `${n} flows`,
+      count: (n: string) => `${n} flow${s(n)}`,
       indexing: "The flow index is being built; it appears here by itself.",
       none: "No flow in this window.",
       noMatch: "No flow matches.",
@@ -319,7 +322,7 @@ export const en = {
       synHint: "A connection attempt that got no answer",
       rst: "RST",
       rstHint: "The connection was reset",
-      retransmissions: (n: string) => `${n} retransmissions`,
+      retransmissions: (n: string) => `${n} retransmission${s(n)}`,
       retransmissionsHint: "Segments sent again: packets were lost on the way",
       sortBy: "Sort by",
       sortFirst: "First packet",
