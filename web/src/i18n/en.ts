@@ -1,3 +1,6 @@
+/** The plural's `s`; counts come written out. */
+const s = (n: string): string => (n === "1" ? "" : "s");
+
 /** Every text of the interface. `ja.ts` has the same shape; the compiler checks it. */
 export const en = {
   product: "wirewitness",
@@ -54,7 +57,7 @@ export const en = {
     losses: "Lost packets",
     lossesNone: "0 packets",
     lossesNoneHint: "since the recorder started",
-    lossesSome: (n: string) => `${n} packets`,
+    lossesSome: (n: string) => `${n} packet${s(n)}`,
     lossesShare: (share: string) => `${share} of all since the recorder started`,
     lossesNow: "Packets are being lost right now",
     disk: "Disk",
@@ -121,7 +124,7 @@ export const en = {
     lostRing: "Disk too slow",
     lostIface: "Interface (driver)",
     received: "Received",
-    packets: (n: string) => `${n} packets`,
+    packets: (n: string) => `${n} packet${s(n)}`,
     filter: "Capture filter",
     filterHint: "Only packets that match are recorded.",
     snaplen: (n: string) => `Packets are cut at ${n}`,
@@ -138,6 +141,18 @@ export const en = {
     detail: "Detail",
     count: "Triggers",
     states: { ok: "OK", failing: "Failing", stopped: "Stopped" },
+    counters: {
+      received: "received",
+      matched: "matched",
+      oversized: "cut (too long)",
+      overflow: "not taken (too busy)",
+      refused: "refused",
+      malformed: "malformed",
+      sent: "sent",
+      lost: "lost",
+      unexpected: "unexpected",
+      rotated: "rotated",
+    },
   },
   kinds: {
     manual: "By hand",
@@ -227,8 +242,8 @@ export const en = {
     },
     provisional: "Provisional: figures may still change.",
     steps: { collecting: "Collect", sealing: "Seal", sealed: "Sealed" },
-    packets: (n: string) => `${n} packets`,
-    segments: (n: string) => `${n} segments`,
+    packets: (n: string) => `${n} packet${s(n)}`,
+    segments: (n: string) => `${n} segment${s(n)}`,
 
     chart: {
       title: "Packet rate",
@@ -270,6 +285,10 @@ export const en = {
         snaplen: "Long packets were cut at the configured length.",
         no_segments: "There is no recording for this window.",
         damaged: "A file of the recording is damaged.",
+        unproven: "Whether packets were lost in the first second cannot be told.",
+        clock: "The clock was not synchronised: times are those of this machine alone.",
+        recorder_unreachable: "The recorder does not answer; what is missing cannot be told yet.",
+        seal_failed: "Sealing failed; it is tried again.",
       },
       causes: {
         recorder_down: "recorder not running",
@@ -287,7 +306,7 @@ export const en = {
     flows: {
       title: "Flows",
       search: "Filter by address, port or protocol",
-      count: (n: string) => `${n} flows`,
+      count: (n: string) => `${n} flow${s(n)}`,
       indexing: "The flow index is being built; it appears here by itself.",
       none: "No flow in this window.",
       noMatch: "No flow matches.",
@@ -303,7 +322,7 @@ export const en = {
       synHint: "A connection attempt that got no answer",
       rst: "RST",
       rstHint: "The connection was reset",
-      retransmissions: (n: string) => `${n} retransmissions`,
+      retransmissions: (n: string) => `${n} retransmission${s(n)}`,
       retransmissionsHint: "Segments sent again: packets were lost on the way",
       sortBy: "Sort by",
       sortFirst: "First packet",
@@ -343,8 +362,6 @@ export const en = {
       download: (format: string) => `Download ${format}`,
       pcapHint: "pcap is for older tools; pcapng keeps interface names and drop counters.",
       working: "Preparing…",
-      receiving: (n: string) => `Receiving ${n}…`,
-      saved: (n: string) => `Saved ${n}.`,
       handed: "The browser is downloading the file.",
       cancel: "Cancel",
       viewer: "Your role (viewer) may not download packets.",
@@ -378,6 +395,13 @@ export const en = {
       wrong_host: "The server does not answer to this host name.",
       journal: "The trigger could not be made durable. Try again.",
       bad_span: "The span is not valid.",
+      bad_time: "A time is not valid.",
+      bad_window: "The span is not valid.",
+      busy: "Too many downloads at once. Try again in a moment.",
+      custody: "The download could not be entered in the custody record, so it was not given.",
+      not_sealed: "The incident is not sealed yet.",
+      mixed_linktypes: "The interfaces are of different kinds and do not fit into one file.",
+      too_large: "The request is too large.",
       forbidden: "Your role does not allow this.",
     },
   },

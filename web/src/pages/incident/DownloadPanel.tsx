@@ -53,7 +53,7 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
       options.from = toRfc3339(selection.from);
       options.to = toRfc3339(selection.to);
     }
-    download.start(api.pcapUrl(incident.id, options), `${incident.id}.${format}`);
+    download.start(api.pcapUrl(incident.id, options));
   };
   const blocked = !allowed || download.busy || !typing;
   return (
