@@ -242,7 +242,7 @@ impl Recorder {
         let over = window.to <= Timestamp::now();
         for port in &self.interfaces {
             port.store
-                .pin(id, window, false)
+                .pin(id, window, over)
                 .map_err(|error| error.to_string())?;
         }
         if over {
