@@ -266,7 +266,7 @@ export const en = {
       incomplete: "Not complete. This is what is missing and why:",
       pending: "Decided when the incident is sealed.",
       notes: "Worth knowing:",
-      original: "In the recorder's words",
+      original: "Original text",
       gaps: "Spans not recorded",
       gapLine: (name: string, from: string, to: string, length: string) => `${name}: ${from} to ${to} (${length})`,
       asked: "Asked for",

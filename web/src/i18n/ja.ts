@@ -264,7 +264,7 @@ export const ja: Words = {
       incomplete: "欠落があります。欠けているものとその理由は次のとおりです。",
       pending: "封印時に確定します。",
       notes: "留意点",
-      original: "レコーダーの出力（英語）",
+      original: "原文（英語）",
       gaps: "記録されていない区間",
       gapLine: (name, from, to, length) => `${name}: ${from} 〜 ${to}（${length}）`,
       asked: "要求した区間",
