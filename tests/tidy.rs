@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const UNSAFE: &[(&str, usize)] = &[
     ("src/daemon/clock.rs", 2),     // adjtimex
     ("src/packet/filter.rs", 9),    // libpcap's filter with the packet's true length
-    ("src/recorder/capture.rs", 2), // libpcap's descriptor
+    ("src/recorder/live.rs", 1), // libpcap's descriptor
+    ("src/recorder/open.rs", 1), // the same
     ("src/recorder/slots.rs", 6),   // mapped memory
     ("src/recorder/socket.rs", 3),  // packet socket options
 ];

@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 
 use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
-use crate::recorder::capture::{CaptureOptions, Capturer, Command, Replay};
+use crate::recorder::capture::{Capturer, Command};
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::keeper::Keeper;
+use crate::recorder::open::{CaptureOptions, Replay};
 use crate::recorder::protocol::{
     Gap, GapCause, InterfaceStatus, PinReport, RecorderStatus, Reply, Request,
 };
