@@ -23,6 +23,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 "$root/scripts/deps.sh" test
 
 work=$(mktemp -d /tmp/wwdemo-XXXXXX)
+slots=$(mktemp -d /dev/shm/wwdemo-XXXXXX)
 name=wwdemo-$$
 office=$name-office provider=$name-provider server=$name-server
 jobs_started=()
@@ -35,7 +36,7 @@ cleanup() {
         ip netns pids "$space" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
         ip netns del "$space" 2>/dev/null || true
     done
-    rm -rf "$work"
+    rm -rf "$work" "$slots"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -98,6 +99,7 @@ path = "$work/var/ring"
 size = "64MiB"
 segment = "4MiB"
 memory = "16MiB"
+slots = "$slots"
 [evidence]
 path = "$work/var/incidents"
 quota = "256MiB"
