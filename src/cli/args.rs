@@ -107,7 +107,7 @@ pub enum Command {
     },
     /// Check that evidence is whole and unaltered: an incident's folder or all of them
     Verify {
-        /// incidents/<id>, or incidents
+        /// An incident's folder, or the folder of all incidents
         #[arg(value_name = "PATH")]
         path: PathBuf,
     },

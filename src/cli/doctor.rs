@@ -69,14 +69,7 @@ fn check_interface(name: &str, config: &Config) -> Finding {
         );
         return finding("interface", Err(text));
     }
-    let options = CaptureOptions {
-        filter: config.capture.filter.clone(),
-        snaplen: config.capture.snaplen,
-        buffer_bytes: 1 << 20,
-        promiscuous: false,
-        sync: config.ring.sync,
-        replay: None,
-    };
+    let options = CaptureOptions::new(&config.capture, &config.ring, None).for_a_look();
     finding(
         "interface",
         open_live(name, &options).map(|_| format!("{name}: can be captured")),

@@ -10,9 +10,11 @@ pub mod serve;
 
 use std::path::Path;
 
-use crate::cli::Failure;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::cli::args::Args;
-use crate::config::{DEFAULT_PATH, embedded};
+use crate::cli::{Failure, load_config};
+use crate::config::{Config, DEFAULT_PATH, embedded};
 
 /// Set in the children of `run`: they end when it does, however it ends.
 pub const CHILD: &str = "WIREWITNESS_CHILD";
@@ -35,29 +37,61 @@ pub fn notify_ready() {
     }
 }
 
-/// Blocks until SIGTERM or SIGINT.
-pub fn wait_for_stop() -> Result<(), Failure> {
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM, SIGINT: end.
+    Stop,
+    /// SIGHUP: read the configuration again.
+    Reload,
+}
+
+/// The signals a long-running command listens to.
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Listens from now on. Within a tokio runtime.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop,
+            _ = self.int.recv() => Asked::Stop,
+            _ = self.hup.recv() => Asked::Reload,
+        }
+    }
+}
+
+/// Reads the configuration again for a reload; a mistake in it is logged, and the old one stays.
+pub fn reread(args: &Args) -> Option<Config> {
+    match load_config(args) {
+        Ok(config) => Some(config),
+        Err(failure) => {
+            tracing::error!("reload: {failure}; the configuration in force stays");
+            None
+        }
+    }
+}
+
+/// Runs a future on this thread.
+pub fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("wait for signals: {error}")))?;
-    runtime
-        .block_on(stop_signal())
-        .map_err(|error| Failure::failed(format!("wait for signals: {error}")))
-}
-
-/// Completes at SIGTERM or SIGINT.
-pub async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
+        .map_err(|error| Failure::failed(format!("start: {error}")))?;
+    Ok(runtime.block_on(work))
 }
 
 /// Makes what the embedded default needs, when it is what runs.

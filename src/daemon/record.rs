@@ -8,7 +8,7 @@ use caps::Capability;
 use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
-use crate::daemon::{logging, privileges};
+use crate::daemon::{Asked, Signals, logging, privileges};
 use crate::recorder::control;
 use crate::recorder::open::{CaptureOptions, Replay, open_live};
 use crate::recorder::service::{Recorder, RecorderConfig};
@@ -42,9 +42,29 @@ pub fn run(args: &Args, replay: Option<&Path>, pace: bool) -> Result<(), Failure
         .map_err(|error| Failure::failed(format!("start a thread: {error}")))?;
     tracing::info!(interfaces = ?config.capture.interfaces, ring = %config.ring.path.display(), "recording");
     super::notify_ready();
-    super::wait_for_stop()?;
+    super::block_on(wait_for_stop(args, &config))??;
     tracing::info!("stopping");
     recorder.stop();
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT. A reload changes nothing of the recorder, whose settings are those
+/// of its ring: what differs is said, and recording goes on.
+async fn wait_for_stop(args: &Args, config: &Config) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Failure::Failed(format!("wait for signals: {error}")))?;
+    while signals.next().await == Asked::Reload {
+        let Some(fresh) = super::reread(args) else {
+            continue;
+        };
+        if fresh.capture == config.capture && fresh.ring == config.ring {
+            tracing::info!("reload: nothing changed for the recorder");
+        } else {
+            tracing::warn!(
+                "reload: [capture] or [ring] changed; it takes effect when the recorder is restarted"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -64,14 +84,7 @@ fn recorder_config(config: &Config, replay: Option<Replay>) -> RecorderConfig {
 
 /// A right that is missing is said at once; an interface that is missing may come.
 fn check_permission(config: &Config) -> Result<(), Failure> {
-    let options = CaptureOptions {
-        filter: config.capture.filter.clone(),
-        snaplen: config.capture.snaplen,
-        buffer_bytes: 1 << 20,
-        promiscuous: false,
-        sync: config.ring.sync,
-        replay: None,
-    };
+    let options = CaptureOptions::new(&config.capture, &config.ring, None).for_a_look();
     for name in config
         .capture
         .interfaces

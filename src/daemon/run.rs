@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
-use crate::daemon::{CHILD, logging, privileges};
+use crate::daemon::{Asked, CHILD, Signals, logging, privileges};
 use crate::time::Timestamp;
 use crate::web::{Role, create_login_link};
 
@@ -28,22 +28,25 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     logging::init();
     let config = load_config(args)?;
     super::prepare(args)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("start: {error}")))?;
-    runtime.block_on(supervise(args, &config))
+    super::block_on(supervise(args, &config))?
 }
 
 async fn supervise(args: &Args, config: &Config) -> Result<(), Failure> {
-    let stop = super::stop_signal();
-    tokio::pin!(stop);
+    let mut signals =
+        Signals::new().map_err(|error| Failure::Failed(format!("wait for signals: {error}")))?;
     let mut recorder = Process::new("record", args)?;
     let mut server = Process::new("serve", args)?;
     let mut greeted = false;
     let ended = loop {
         tokio::select! {
-            _ = &mut stop => break Ok(()),
+            asked = signals.next() => match asked {
+                Asked::Stop => break Ok(()),
+                // The server ends and is started again with what is new; recording goes on.
+                Asked::Reload => if super::reread(args).is_some() {
+                    tracing::info!("reload: the server starts again");
+                    server.ask_to_stop();
+                },
+            },
             ended = recorder.child.wait() => {
                 if let Err(failure) = recorder.again(args, ended).await {
                     break Err(failure);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
-use crate::daemon::{clock, indexer, logging, privileges};
+use crate::daemon::{Asked, Signals, clock, indexer, logging, privileges};
 use crate::incident::{Incidents, Setup};
 use crate::index::Index;
 use crate::recorder::client::Client;
@@ -34,20 +34,43 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .triggers()
         .bind(&state_dir, &sources)
         .map_err(Failure::usage)?;
-    become_server(&config)?;
+    let gave_up_root = become_server(&config)?;
+    let opened = Opened {
+        sources,
+        bound,
+        ready,
+        gave_up_root,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("start the server's threads: {error}")))?;
-    let result = runtime.block_on(serve(config, sources, bound, ready));
+    let result = runtime.block_on(serve(args, config, opened));
     // A disk that hangs must not keep the process: everything is resumable.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    result
+    match result? {
+        Asked::Stop => Ok(()),
+        Asked::Reload => start_again(),
+    }
 }
 
-/// Becomes the server's user, if there is one that can work, and gives up every capability.
-fn become_server(config: &Config) -> Result<(), Failure> {
+/// Becomes a fresh server with the same arguments and process id.
+fn start_again() -> Result<(), Failure> {
+    use std::os::unix::process::CommandExt;
+    let failed = |error: std::io::Error| Failure::Failed(format!("reload: {error}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    tracing::info!("reload: the server starts again");
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(failed(error))
+}
+
+/// Becomes the server's user, if there is one that can work, and gives up every capability; whether
+/// it was root and is no more.
+fn become_server(config: &Config) -> Result<bool, Failure> {
+    let mut gave_up_root = false;
     if let Some(user) = privileges::server_user(&config.server.user) {
         let (ring, evidence) = (&config.ring.path, &config.evidence.path);
         let folders = [ring.join("x"), evidence.join("x")];
@@ -68,21 +91,34 @@ fn become_server(config: &Config) -> Result<(), Failure> {
             privileges::become_user(user)
                 .map_err(|error| failed("become the server's user", &error))?;
             tracing::info!(uid = user.uid, "the server runs as its own user");
+            gave_up_root = true;
         }
     }
-    privileges::keep_only(&[]).map_err(|error| failed("drop capabilities", &error))
+    privileges::keep_only(&[]).map_err(|error| failed("drop capabilities", &error))?;
+    Ok(gave_up_root)
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::Failed(format!("{what}: {error}"))
 }
 
-async fn serve(
-    config: Config,
+/// What was opened before rights were dropped.
+struct Opened {
     sources: Sources,
     bound: Bound,
-    mut ready: Ready,
-) -> Result<(), Failure> {
+    ready: Ready,
+    gave_up_root: bool,
+}
+
+async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Failure::Failed(format!("wait for signals: {error}")))?;
+    let Opened {
+        sources,
+        bound,
+        mut ready,
+        gave_up_root,
+    } = opened;
     let stop = CancellationToken::new();
     let state_dir = config.state_dir();
     let recorder = Client::new(config.control_socket());
@@ -123,7 +159,7 @@ async fn serve(
     tracing::info!(url = %format_args!("http://{address}"), "serving");
     super::notify_ready();
     let ended = tokio::select! {
-        signal = super::stop_signal() => signal.map_err(|error| Failure::Failed(format!("wait for signals: {error}"))),
+        asked = wait_for_end(args, &mut signals, gave_up_root) => Ok(asked),
         ended = &mut web => Err(Failure::Failed(format!("the web server ended: {ended:?}"))),
     };
     tracing::info!("stopping");
@@ -146,4 +182,23 @@ async fn serve(
         tracing::warn!("not everything ended in time; what is left is taken up at the next start");
     }
     ended
+}
+
+/// Waits until there is a reason to end: a stop, or a reload with a configuration that is valid and
+/// that this process, as the user it has become, can start with.
+async fn wait_for_end(args: &Args, signals: &mut Signals, gave_up_root: bool) -> Asked {
+    loop {
+        match signals.next().await {
+            Asked::Stop => return Asked::Stop,
+            Asked::Reload if super::reread(args).is_some() => {
+                if !gave_up_root {
+                    return Asked::Reload;
+                }
+                tracing::warn!(
+                    "reload: this server gave up root and cannot open everything again; restart it"
+                );
+            }
+            Asked::Reload => {}
+        }
+    }
 }

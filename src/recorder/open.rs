@@ -7,6 +7,7 @@ use std::time::Duration;
 use pcap::{Active, Capture, Offline, Precision};
 
 use crate::pcapng::encode::{Interface, Section, interface, section_header};
+use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::recorder::socket;
 
 /// How long the kernel holds back a block that is not full, so that a quiet link costs few wakes.
@@ -36,6 +37,30 @@ pub struct Replay {
     pub file: PathBuf,
     /// Keep the time between packets instead of reading as fast as possible.
     pub pace: bool,
+}
+
+impl CaptureOptions {
+    /// As configured.
+    pub fn new(capture: &CaptureConfig, ring: &RingConfig, replay: Option<Replay>) -> Self {
+        Self {
+            filter: capture.filter.clone(),
+            snaplen: capture.snaplen,
+            buffer_bytes: capture.buffer.as_u64(),
+            promiscuous: capture.promiscuous,
+            sync: ring.sync,
+            replay,
+        }
+    }
+
+    /// The same with the least effect on the machine: to see whether an interface opens.
+    #[must_use]
+    pub fn for_a_look(self) -> Self {
+        Self {
+            buffer_bytes: 1 << 20,
+            promiscuous: false,
+            ..self
+        }
+    }
 }
 
 /// Opens an interface as every capture is opened. The error is a sentence for people.

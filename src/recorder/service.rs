@@ -365,7 +365,7 @@ impl Port {
             stopping: stopped.clone(),
         };
         let capturer = Capturer {
-            options: capture_options(config),
+            options: CaptureOptions::new(&config.capture, &config.ring, config.replay.clone()),
             shared: Arc::clone(&shared),
             commands: asked,
             writer,
@@ -423,17 +423,6 @@ fn recover_port(folder: &Path, slot_path: &Path, name: &str) -> Result<Recovered
         );
     }
     Ok(recovered)
-}
-
-fn capture_options(config: &RecorderConfig) -> CaptureOptions {
-    CaptureOptions {
-        filter: config.capture.filter.clone(),
-        snaplen: config.capture.snaplen,
-        buffer_bytes: config.capture.buffer.as_u64(),
-        promiscuous: config.capture.promiscuous,
-        sync: config.ring.sync,
-        replay: config.replay.clone(),
-    }
 }
 
 /// A thread whose panic ends the process: a recorder that records half is worse than one that is

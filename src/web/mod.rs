@@ -1,5 +1,5 @@
 //! The web face: API, login, events, metrics and the embedded UI, over TCP and a unix socket.
-//! `docs/API.md` is its contract; [`routes`] holds the table of all routes.
+//! `docs/API.md` is its contract; `routes` holds the table of all routes.
 
 mod accounts;
 mod assets;

@@ -19,6 +19,7 @@ mod demo;
 mod freeze;
 mod live;
 mod readable;
+mod reload;
 mod rig;
 mod security;
 mod support;
