@@ -23,6 +23,7 @@ fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 "$root/scripts/deps.sh" test
 
 work=$(mktemp -d /tmp/wwdemo-XXXXXX)
+slots=$(mktemp -d /dev/shm/wwdemo-XXXXXX)
 name=wwdemo-$$
 office=$name-office provider=$name-provider server=$name-server
 jobs_started=()
@@ -35,7 +36,7 @@ cleanup() {
         ip netns pids "$space" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
         ip netns del "$space" 2>/dev/null || true
     done
-    rm -rf "$work"
+    rm -rf "$work" "$slots"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -53,7 +54,7 @@ until_true() { # WHAT COMMAND...
     local what=$1 deadline=$((SECONDS + 30)); shift
     until "$@" >/dev/null 2>&1; do
         if [ $SECONDS -ge $deadline ]; then
-            tail -n 20 "$work"/*.log >&2 || true
+            tail -n 20 "$work"/{record,serve}.log >&2 || true
             fail "waited 30 s in vain for $what"
         fi
         sleep 0.1
@@ -87,7 +88,7 @@ say "office 10.80.1.2, server 10.80.2.2, and a provider between them that everyb
 
 step "2. wirewitness records the server's uplink"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-if [ $check = yes ]; then after=2s; calm=3; else after=6s; calm=8; fi
+if [ $check = yes ]; then before=2s after=2s calm=3; else before=6s after=6s calm=8; fi
 touch "$work/app.log"
 cat >"$work/wirewitness.toml" <<TOML
 [capture]
@@ -98,11 +99,12 @@ path = "$work/var/ring"
 size = "64MiB"
 segment = "4MiB"
 memory = "16MiB"
+slots = "$slots"
 [evidence]
 path = "$work/var/incidents"
 quota = "256MiB"
 [window]
-before = "30s"
+before = "$before"
 after = "$after"
 cooldown = "1m"
 [web]
@@ -134,6 +136,7 @@ background "$work/www.log" ip netns exec "$server" python3 -m http.server --dire
 background "$work/office.log" ip netns exec "$office" sh -c \
     'while :; do curl -s -o /dev/null --max-time 1 http://10.80.2.2/prices.txt; sleep 0.2; done'
 background "$work/ping.log" ip netns exec "$office" ping -i 0.2 10.80.2.2
+background "$work/pong.log" ip netns exec "$server" ping -i 0.2 10.80.1.2
 # shellcheck disable=SC2016 # expanded by the inner shell
 background "$work/app.err.log" ip netns exec "$server" sh -c \
     'while :; do
@@ -165,6 +168,10 @@ alert=$(jq -n --arg at "$(date -u +%FT%TZ)" '{version: "4", status: "firing", re
 answer=$(curl -sS --fail-with-body -H 'Authorization: Bearer only-for-the-demo' --json "$alert" \
     "http://127.0.0.1:$port/hooks/prometheus") || fail "the hook said: $answer"
 say "monitoring posts its alert: $answer"
+sleep 1
+repair=$(date +%s.%N)
+ip netns exec "$provider" iptables -D FORWARD -i office -j DROP
+say "$(date -u -d "@$repair" +%T) the provider repairs it, quietly (and says: works for us)"
 
 step "5. wirewitness has frozen the minutes around it"
 sealed() { ww --json incidents | jq -e 'length > 0 and all(.[]; .state == "sealed")'; }
@@ -177,29 +184,34 @@ ww incidents show "$id"
 step "6. The packets"
 capture=$work/incident.pcapng
 ww export "$id" -o "$capture"
-count() { # COMPARISON FILTER: packets before (<) or after (>=) the fault
-    tcpdump -nn -tt -r "$capture" "$2" 2>/dev/null | awk -v fault="$fault" "\$1 $1 fault" | wc -l
+count() { # FILTER: packets before, during and after the fault
+    tcpdump -nn -tt -r "$capture" "$1" 2>/dev/null | awk -v fault="$fault" -v repair="$repair" '
+        { n[($1 >= fault) + ($1 >= repair)]++ }
+        END { printf "%d %d %d", n[0], n[1], n[2] }'
 }
-before_in=$(count '<' 'src host 10.80.1.2') after_in=$(count '>=' 'src host 10.80.1.2')
-before_out=$(count '<' 'src host 10.80.2.2') after_out=$(count '>=' 'src host 10.80.2.2')
-printf '   %-22s %18s %18s\n' '' 'before the fault' 'after the fault'
-printf '   %-22s %18s %18s\n' 'from the office' "$before_in" "$after_in"
-printf '   %-22s %18s %18s\n' 'from the server' "$before_out" "$after_out"
+read -r in_before in_during in_after <<<"$(count 'src host 10.80.1.2')"
+read -r out_before out_during out_after <<<"$(count 'src host 10.80.2.2')"
+row() { printf '   %-18s %18s %18s %18s\n' "$@"; }
+row '' 'before the fault' 'during the fault' 'after the fault'
+row 'from the office' "$in_before" "$in_during" "$in_after"
+row 'from the server' "$out_before" "$out_during" "$out_after"
 say ''
-say "The server went on asking. From the office nothing came through any more: it is the path."
+say "The server went on asking while nothing of the office came through: it was the path."
 
-[ "$before_in" -gt 0 ] && [ "$before_out" -gt 0 ] || fail "no packets from before the fault"
-[ "$after_out" -gt 0 ] || fail "no packets from after the fault"
+[ "$in_before" -gt 0 ] && [ "$out_before" -gt 0 ] || fail "no packets from before the fault"
+[ "$out_during" -gt 0 ] || fail "no packets of the server during the fault"
 # What was on its way when the rule was inserted may still arrive.
-[ "$after_in" -lt 5 ] || fail "$after_in packets of the office came through after the fault"
+[ "$in_during" -lt 5 ] || fail "$in_during packets of the office came through during the fault"
+[ "$in_after" -gt 0 ] && [ "$out_after" -gt 0 ] || fail "no packets from after the fault"
 
 if [ $check = no ]; then
     cp "$capture" /tmp/wirewitness-demo.pcapng
     step "7. Yours to look at"
     say "the packets:  wireshark /tmp/wirewitness-demo.pcapng"
-    link=$(grep -o 'http://127[^[:space:]"]*' "$work/serve.log" | tail -n 1 || true)
-    say "the browser:  ${link:-http://127.0.0.1:$port}"
     if [ -t 0 ]; then
+        password=$(head -c 9 /dev/urandom | base64)
+        printf '%s\n' "$password" | ww user add demo --role admin >/dev/null
+        say "the browser:  http://127.0.0.1:$port  user demo, password $password"
         printf '\n   Press Enter to clean up. '
         read -r _
     fi

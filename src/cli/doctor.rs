@@ -6,8 +6,8 @@ use crate::cli::args::Args;
 use crate::cli::{Failure, load_config, show};
 use crate::config::{Config, interfaces};
 use crate::daemon::clock;
-use crate::recorder::capture::{CaptureOptions, open_live};
 use crate::recorder::client::Client;
+use crate::recorder::open::{CaptureOptions, open_live};
 use crate::recorder::socket::interface_index;
 
 use serde::Serialize;

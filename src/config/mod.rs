@@ -143,7 +143,9 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         let text = |error: &dyn fmt::Display| error.to_string();
         self.capture.check().map_err(|error| text(&error))?;
-        self.ring.check().map_err(|error| text(&error))?;
+        self.ring
+            .check(self.capture.snaplen)
+            .map_err(|error| text(&error))?;
         if !self.capture.filter.is_empty() {
             BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
                 .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;

@@ -60,37 +60,57 @@ fn log_groups() -> Vec<u32> {
         .collect()
 }
 
-/// The first of `paths` that `user` could not reach, because a folder above it is closed.
-pub fn unreachable_for(user: User, paths: &[PathBuf]) -> Option<PathBuf> {
+/// The first of `folders` that `user` could not reach or of `files` that it could not read.
+pub fn unreachable_for(user: User, folders: &[PathBuf], files: &[PathBuf]) -> Option<PathBuf> {
     let groups: Vec<u32> = log_groups().into_iter().chain([user.gid]).collect();
-    paths
+    let access = Access { user, groups };
+    let closed = |path: &&PathBuf| !access.reaches(path);
+    let unreadable = |path: &&PathBuf| !access.reaches(path) || !access.may(path, READ);
+    folders
         .iter()
-        .find(|path| !is_reachable(user, &groups, path))
+        .find(closed)
+        .or_else(|| files.iter().find(unreadable))
         .cloned()
 }
 
-fn is_reachable(user: User, groups: &[u32], path: &Path) -> bool {
-    let Ok(absolute) = std::path::absolute(path) else {
-        return false;
-    };
-    absolute
-        .ancestors()
-        .skip(1)
-        .all(|folder| match fs::metadata(folder) {
+const READ: u32 = 4;
+const ENTER: u32 = 1;
+
+/// What a user may do by the mode of files.
+struct Access {
+    user: User,
+    groups: Vec<u32>,
+}
+
+impl Access {
+    /// Whether every folder above `path` may be entered.
+    fn reaches(&self, path: &Path) -> bool {
+        let Ok(absolute) = std::path::absolute(path) else {
+            return false;
+        };
+        absolute
+            .ancestors()
+            .skip(1)
+            .all(|folder| self.may(folder, ENTER))
+    }
+
+    /// Whether the mode of `path` grants `what` (a bit of one octal digit). What is not there yet
+    /// is made by us, or by someone who is asked then.
+    fn may(&self, path: &Path, what: u32) -> bool {
+        match fs::metadata(path) {
             Ok(metadata) => {
-                let mode = metadata.permissions().mode();
-                let bit = if metadata.uid() == user.uid {
-                    0o100
-                } else if groups.contains(&metadata.gid()) {
-                    0o010
+                let shift = if metadata.uid() == self.user.uid {
+                    6
+                } else if self.groups.contains(&metadata.gid()) {
+                    3
                 } else {
-                    0o001
+                    0
                 };
-                mode & bit != 0
+                metadata.permissions().mode() & (what << shift) != 0
             }
-            // What is not there yet is made by us.
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        })
+        }
+    }
 }
 
 /// Lets `user` keep its files in `state`: the folder becomes writable for its group, and sticky,
@@ -213,16 +233,28 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_folder_above_is_noticed() {
+    fn a_closed_folder_above_and_a_private_file_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let stranger = User {
             uid: 61_234,
             gid: 61_234,
         };
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
         let path = dir.path().join("a/b");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(unreachable_for(stranger, std::slice::from_ref(&path)).is_some());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(unreachable_for(stranger, &[path]), None);
+        chmod(dir.path(), 0o700);
+        assert!(unreachable_for(stranger, std::slice::from_ref(&path), &[]).is_some());
+        chmod(dir.path(), 0o755);
+        assert_eq!(unreachable_for(stranger, &[path], &[]), None);
+        let file = dir.path().join("log");
+        fs::write(&file, "x").unwrap();
+        chmod(&file, 0o600);
+        assert_eq!(
+            unreachable_for(stranger, &[], std::slice::from_ref(&file)),
+            Some(file.clone())
+        );
+        chmod(&file, 0o644);
+        assert_eq!(unreachable_for(stranger, &[], &[file]), None);
     }
 }

@@ -9,8 +9,8 @@ use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
 use crate::daemon::{logging, privileges};
-use crate::recorder::capture::{CaptureOptions, Replay, open_live};
 use crate::recorder::control;
+use crate::recorder::open::{CaptureOptions, Replay, open_live};
 use crate::recorder::service::{Recorder, RecorderConfig};
 use crate::recorder::socket::interface_index;
 

@@ -50,9 +50,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn become_server(config: &Config) -> Result<(), Failure> {
     if let Some(user) = privileges::server_user(&config.server.user) {
         let (ring, evidence) = (&config.ring.path, &config.evidence.path);
-        let mut needed: Vec<PathBuf> = vec![ring.join("x"), evidence.join("x")];
-        needed.extend(config.logfile.iter().map(|logfile| logfile.path.clone()));
-        if let Some(path) = privileges::unreachable_for(user, &needed) {
+        let folders = [ring.join("x"), evidence.join("x")];
+        let files: Vec<PathBuf> = config
+            .logfile
+            .iter()
+            .map(|logfile| logfile.path.clone())
+            .collect();
+        if let Some(path) = privileges::unreachable_for(user, &folders, &files) {
             tracing::warn!(
                 uid = user.uid,
                 path = %path.display(),

@@ -27,7 +27,7 @@ use super::model::{Incident, State};
 use super::sshsig::{KeyError, Signer25519};
 use super::table::{Desk, Table};
 use super::{accept, house, scan, tend};
-use crate::error::IoError;
+use crate::error::{IoContext, IoError};
 use crate::recorder::client::{Client, ControlError};
 use crate::time::Timestamp;
 use crate::trigger::Intake;
@@ -292,7 +292,9 @@ impl Incidents {
         setup: Setup,
         stop: CancellationToken,
     ) -> Result<(Self, JoinHandle<()>), OpenError> {
-        let signer = Signer25519::open(&setup.state_dir)?;
+        let state_dir = &setup.state_dir;
+        std::fs::create_dir_all(state_dir).at("create", state_dir)?;
+        let signer = Signer25519::open(state_dir)?;
         let mut table = Table::new(Ledger::new(setup.window));
         scan::scan(&setup.evidence.path, &mut table)?;
         let journal = setup.state_dir.join(JOURNAL_DIR);

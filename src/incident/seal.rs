@@ -29,8 +29,8 @@ use crate::pcapng::isb::Sample;
 use crate::pcapng::stream::{Blocks, Next};
 use crate::recorder::protocol::InterfaceStatus;
 use crate::ring::catalog::{Catalog, SegmentFile};
-use crate::ring::names;
-use crate::time::Window;
+use crate::ring::{names, reader};
+use crate::time::{Timestamp, Window};
 
 /// What reading back told.
 #[derive(Debug)]
@@ -46,6 +46,22 @@ impl Inspected {
         let covered = self.interfaces.iter().filter_map(|share| share.covered);
         covered.reduce(|all, one| all.union(&one))
     }
+}
+
+/// The opening of a linked segment that the recorder still writes to. One that was opened just
+/// behind the window's end may be linked as well; it has to be sealed before it is hashed.
+pub(super) fn unfinished(folder: &Path, ring: &Path) -> Result<Option<Timestamp>, IoError> {
+    let mut latest = None;
+    for (folder_name, files) in folder::segments(folder)? {
+        let Some(last) = files.last() else { continue };
+        let catalog = Catalog::scan(&ring.join(&folder_name))?;
+        let newest = catalog.segments().last().map(|segment| segment.name);
+        let open = || last_sample(&last.path).is_none_or(|sample| !sample.last);
+        if newest == Some(last.name) && open() {
+            latest = latest.max(Some(last.name.first));
+        }
+    }
+    Ok(latest)
 }
 
 /// Reads back everything linked for an incident. `recorded` are the interfaces the recorder is
@@ -191,11 +207,12 @@ fn take(block: &Block<'_>, window: &Window, facts: &mut Facts) {
 fn sample_before(home: &Path, first: &Facts) -> Option<Sample> {
     let number = first.name.number.checked_sub(1)?;
     let catalog = Catalog::scan(home).ok()?;
-    let before = catalog
-        .segments()
-        .iter()
-        .find(|s| s.name.number == number)?;
-    let mut blocks = Blocks::new(fs::File::open(&before.path).ok()?);
+    let mut segments = catalog.segments().iter();
+    last_sample(&segments.find(|s| s.name.number == number)?.path)
+}
+
+fn last_sample(path: &Path) -> Option<Sample> {
+    let mut blocks = Blocks::new(reader::open(path).ok()?);
     let mut last = None;
     while let Ok(Next::Block(block)) = blocks.next() {
         if let Block::Statistics(statistics) = block {

@@ -22,6 +22,8 @@ const PIN_AGAIN: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_secs(1);
 /// After the window's end, how soon the recorder is asked again.
 const SOON: Duration = Duration::from_millis(100);
+/// How far behind the end of a window the recorder looks for packets out of order, with a margin.
+const SETTLE: Duration = Duration::from_millis(150);
 /// Failures are retried after this, doubled each time up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -96,14 +98,16 @@ async fn round(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: 
     match incident.state {
         State::Collecting => collect(engine, id, incident, desk).await,
         State::Sealing => match seal(engine, id, incident.window, desk).await {
-            Ok(Some(sealed)) => {
+            Ok(Outcome::NotYet) => Round::Wait(SETTLE),
+            Ok(Outcome::Sealed(sealed)) => {
+                let sealed = *sealed;
                 tracing::info!(incident = %id, packets = sealed.packets, "incident sealed");
                 engine.changed(sealed.clone());
                 engine.announce(Change::Sealed(Box::new(sealed)));
                 engine.house.notify_one();
                 Round::Done
             }
-            Ok(None) => Round::Done,
+            Ok(Outcome::Gone) => Round::Done,
             Err(text) => Round::Retry(reason("seal_failed", None, &text)),
         },
         State::Sealed => Round::Done,
@@ -162,15 +166,24 @@ async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk
     }
 }
 
-/// Seals; `None` when the incident is gone.
+/// What came of a seal.
+enum Outcome {
+    /// It is done.
+    Sealed(Box<Incident>),
+    /// The recorder still writes to a linked segment.
+    NotYet,
+    /// There is no such incident any more.
+    Gone,
+}
+
 async fn seal(
     engine: &Arc<Engine>,
     id: &IncidentId,
     window: Window,
     desk: Desk,
-) -> Result<Option<Incident>, String> {
+) -> Result<Outcome, String> {
     let Ok(_turn) = engine.seals.acquire().await else {
-        return Ok(None);
+        return Ok(Outcome::Gone);
     };
     let working = Arc::clone(engine);
     let name = id.clone();
@@ -189,10 +202,14 @@ fn seal_now(
     id: &IncidentId,
     window: &Window,
     desk: &Desk,
-) -> Result<Option<Incident>, IoError> {
+) -> Result<Outcome, IoError> {
     let path = engine.path(id);
     let finished = engine.at_desk(id, desk, |folder| seal::publish(folder))?;
     if finished != Some(true) {
+        if let Some(opened) = seal::unfinished(&path, &engine.ring)? {
+            end_segment(engine, id, window, opened);
+            return Ok(Outcome::NotYet);
+        }
         let recorder = engine.recorder.status().ok();
         let interfaces = recorder.as_ref().map_or(&[][..], |r| &r.interfaces);
         let clock = (engine.clock)();
@@ -251,7 +268,24 @@ fn seal_now(
             std::io::Error::other(error.to_string()),
         )
     });
-    manifest.map(|(manifest, _)| engine.table().sealed(id, manifest))
+    let (manifest, _) = manifest?;
+    let sealed = engine.table().sealed(id, manifest);
+    Ok(sealed.map_or(Outcome::Gone, |incident| {
+        Outcome::Sealed(Box::new(incident))
+    }))
+}
+
+/// Has the recorder end a segment that was `opened` about when the window ended. Not before
+/// [`SETTLE`] has passed, or the segment that follows it would be linked in its stead.
+fn end_segment(engine: &Engine, id: &IncidentId, window: &Window, opened: Timestamp) {
+    if Timestamp::now() < opened.plus(SETTLE) {
+        return;
+    }
+    let behind = opened.plus(Duration::from_nanos(1));
+    let wider = Window::new(window.from, window.to.max(behind));
+    if let Err(error) = engine.recorder.pin(id.as_str(), wider) {
+        tracing::warn!(incident = %id, %error, "a linked segment is still being written");
+    }
 }
 
 fn sealed_incident(mut incident: Incident, inspected: &Inspected) -> Incident {

@@ -114,6 +114,21 @@ impl Site {
         fs::write(self.ring().join("eth1").join(name.to_string()), bytes).unwrap();
     }
 
+    /// A segment the recorder is still writing to, opened just behind the trigger's window; its
+    /// link comes with every pin.
+    fn active(&self) -> PathBuf {
+        let name = SegmentName {
+            number: 9,
+            first: self.now.plus(Duration::from_nanos(5)),
+        };
+        let path = self.ring().join("eth1").join(name.to_string());
+        let mut bytes = Vec::new();
+        encode::section_header(&mut bytes, &Section::default());
+        encode::interface(&mut bytes, &Interface::default());
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
     fn serve(&self) {
         let listener = UnixListener::bind(self.ring().join("control.sock")).unwrap();
         let recorder = Recorder {
@@ -219,6 +234,15 @@ impl Recorder {
                         to.join(segment.name.to_string()),
                     ));
                 }
+                for segment in catalog.segments().iter().filter(|s| s.name.number == 9) {
+                    drop(fs::hard_link(
+                        &segment.path,
+                        to.join(segment.name.to_string()),
+                    ));
+                    if segment.name.first < window.to {
+                        end(&segment.path);
+                    }
+                }
                 let over = window.to <= Timestamp::now();
                 Reply::Pinned(PinReport {
                     complete: over && self.completes.load(Ordering::SeqCst),
@@ -239,6 +263,20 @@ impl Recorder {
             Request::Check { .. } => Reply::Pinned(PinReport::default()),
         }
     }
+}
+
+/// Ends a segment as the recorder does.
+fn end(path: &Path) {
+    let sample = Sample {
+        at: Timestamp::now(),
+        start: Timestamp::MIN,
+        counters: Counters::default(),
+        last: true,
+    };
+    let mut bytes = Vec::new();
+    sample.encode(&mut bytes, 0, SAMPLE_LEN);
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(&bytes).unwrap();
 }
 
 fn status() -> InterfaceStatus {
@@ -461,6 +499,21 @@ async fn what_the_ring_no_longer_had_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_segment_still_being_written_is_ended_before_it_is_hashed() {
+    let site = Site::new();
+    let active = site.active();
+    let mut server = site.open();
+    let id = server.submit(site.trigger("db")).await.incident;
+    server.sealed(&id).await;
+    let (manifest, _) = Manifest::read(&site.folder(&id)).unwrap();
+    let last = manifest.segments.last().unwrap();
+    assert!(active.ends_with(Path::new(&last.path).file_name().unwrap()));
+    assert_eq!(last.size_bytes, fs::metadata(&active).unwrap().len());
+    assert_verifies(&site.folder(&id));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_after_the_journal_it_ends_sealed() {
     let site = Site::new();
     let trigger = site.trigger("db");
@@ -508,6 +561,10 @@ async fn killed_after_the_pin_it_ends_sealed_with_every_trigger() {
     let mut server = site.open();
     assert_eq!(server.sealed(&id).await.triggers, 8);
     assert_eq!(server.incidents.list().len(), 1);
+    let timeline = site.folder(&id).join(TIMELINE_FILE);
+    let lines = chain::read::<TimelineLine>(&timeline).unwrap().items;
+    let numbers: Vec<u64> = lines.iter().map(|line| line.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8], "each once, in order");
     assert_verifies(&site.folder(&id));
     server.stop().await;
 }

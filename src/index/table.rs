@@ -242,11 +242,13 @@ mod tests {
         ];
         assert_eq!(follow(&again), (0, 0, 2));
         // Across the wrap of the sequence number, and none when it moves on.
+        let on = u32::MAX - 20;
         let wrap = [
-            (false, A, u32::MAX - 4, 10),
-            (false, A, u32::MAX - 4, 10),
-            (false, A, 5, 1),
+            (false, A, on, 10),
+            (false, A, on + 10, 20),
+            (false, A, on + 10, 20),
         ];
+        assert_eq!(follow(&wrap[..2]), (0, 0, 0));
         assert_eq!(follow(&wrap), (0, 0, 1));
         assert_eq!(
             follow(&[(false, F | A, 9, 0), (false, F | A, 9, 0)]),

@@ -370,6 +370,9 @@ mod tests {
         let mut frame = tcp_frame(false, &[]);
         frame.resize(60, 0);
         assert_eq!(sight(1, &frame, 60).unwrap().tcp.unwrap().payload_len, 0);
+        // Nor is padding that was cut off.
+        let cut = sight(1, &frame[..54], 60).unwrap();
+        assert_eq!(cut.tcp.unwrap().payload_len, 0);
     }
 
     #[test]

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::span;
 
+/// What a segment holds beside its packets, with room to spare.
+const SEGMENT_OVERHEAD: u64 = 16 * 1024;
+/// Smaller segments would be more file than packets.
+const SEGMENT_MIN: u64 = 64 * 1024;
+
 /// `[capture]`: what is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,9 +49,9 @@ pub struct RingConfig {
     pub path: PathBuf,
     /// Bytes per interface.
     pub size: ByteSize,
-    /// Bytes per segment, 1MiB to 1GiB.
+    /// Bytes per segment: room for the longest packet, to 1GiB.
     pub segment: ByteSize,
-    /// Memory that absorbs the disk's stalls, per interface; at least three segments.
+    /// Memory that absorbs the disk's stalls, per interface; at least two segments.
     pub memory: ByteSize,
     /// How often what was captured is put on disk, 100ms to 60s.
     #[serde(with = "span")]
@@ -115,25 +120,27 @@ impl CaptureConfig {
 }
 
 impl RingConfig {
-    /// Checks what can be checked without touching the machine.
-    pub fn check(&self) -> Result<(), InvalidKey> {
-        if !(ByteSize::mib(1)..=ByteSize::gib(1)).contains(&self.segment) {
-            let problem = format!("{} is out of range: 1MiB to 1GiB", self.segment);
+    /// Checks what can be checked without touching the machine. `snaplen` is `capture.snaplen`:
+    /// the longest packet must fit a segment.
+    pub fn check(&self, snaplen: u32) -> Result<(), InvalidKey> {
+        let segment = self.segment.as_u64();
+        let smallest = (u64::from(snaplen) + SEGMENT_OVERHEAD).max(SEGMENT_MIN);
+        if !(smallest..=ByteSize::gib(1).as_u64()).contains(&segment) {
+            let problem = format!(
+                "{} is out of range: with capture.snaplen {snaplen}, {} to 1GiB",
+                self.segment,
+                ByteSize(smallest)
+            );
             return Err(invalid("ring.segment", problem));
         }
-        if self.memory.as_u64() < 3 * self.segment.as_u64() {
-            let problem = format!(
-                "{} holds fewer than three segments of {}; raise it or lower ring.segment",
-                self.memory, self.segment
-            );
-            return Err(invalid("ring.memory", problem));
-        }
-        if self.size.as_u64() < 3 * self.segment.as_u64() {
-            let problem = format!(
-                "{} holds fewer than three segments of {}; raise it or lower ring.segment",
-                self.size, self.segment
-            );
-            return Err(invalid("ring.size", problem));
+        for (key, bytes) in [("ring.memory", self.memory), ("ring.size", self.size)] {
+            if bytes.as_u64() < 2 * segment {
+                let problem = format!(
+                    "{bytes} holds fewer than two segments of {}; raise it or lower ring.segment",
+                    self.segment
+                );
+                return Err(invalid(key, problem));
+            }
         }
         if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&self.sync) {
             let problem = format!("{:?} is out of range: 100ms to 60s", self.sync);

@@ -4,7 +4,7 @@
 //! libpcap's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
 //! ```
 //!
-//! [`capture`] is one thread per interface; [`writer`] encodes packets into [`slots`], mapped
+//! [`capture`] is one thread per interface, live or replayed; [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] rotates the ring and links what is pinned.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
@@ -15,9 +15,12 @@ pub mod config;
 pub mod control;
 pub mod gaps;
 pub mod keeper;
+mod live;
+pub mod open;
 pub mod protocol;
 pub mod recovery;
 pub mod release;
+mod replay;
 pub mod segment_file;
 pub mod service;
 pub mod shared;

@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 
 use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
-use crate::recorder::capture::{CaptureOptions, Capturer, Command, Replay};
+use crate::recorder::capture::{Capturer, Command};
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::keeper::Keeper;
+use crate::recorder::open::{CaptureOptions, Replay};
 use crate::recorder::protocol::{
     Gap, GapCause, InterfaceStatus, PinReport, RecorderStatus, Reply, Request,
 };
@@ -105,6 +106,7 @@ struct Port {
     commands: Sender<Command>,
     free: Receiver<crate::recorder::slots::Slot>,
     slots: u64,
+    slot_path: PathBuf,
     foreign: u64,
 }
 
@@ -159,6 +161,9 @@ impl Recorder {
             if thread.join().is_err() {
                 tracing::error!("a recorder thread panicked");
             }
+        }
+        for port in &self.interfaces {
+            port.leave();
         }
     }
 
@@ -242,7 +247,7 @@ impl Recorder {
         let over = window.to <= Timestamp::now();
         for port in &self.interfaces {
             port.store
-                .pin(id, window, false)
+                .pin(id, window, over)
                 .map_err(|error| error.to_string())?;
         }
         if over {
@@ -320,8 +325,8 @@ impl Port {
         watch::look(&shared);
 
         let count = usize::try_from(config.ring.memory.as_u64() / segment)
-            .unwrap_or(3)
-            .max(3);
+            .unwrap_or(2)
+            .max(2);
         let slot_bytes = usize::try_from(segment).unwrap_or(usize::MAX);
         let slots = Slots::create(&slot_path, count, slot_bytes)?.into_slots();
         let (give, free) = bounded(count);
@@ -376,9 +381,26 @@ impl Port {
             commands,
             free,
             slots: u64::try_from(count).unwrap_or(0),
+            slot_path,
             foreign: recovered.foreign,
         };
         Ok((port, threads))
+    }
+
+    /// Gives the slots' memory back, if everything in them is on disk; otherwise the next start
+    /// finds it there.
+    fn leave(&self) {
+        if u64::try_from(self.free.len()).ok() != Some(self.slots) {
+            tracing::warn!(slots = %self.slot_path.display(), "not everything is on disk; the next start brings it in");
+            return;
+        }
+        let removed = fs::remove_file(&self.slot_path);
+        // Other interfaces may have theirs beside it: then the folder stays.
+        if removed.is_ok()
+            && let Some(folder) = self.slot_path.parent()
+        {
+            drop(fs::remove_dir(folder));
+        }
     }
 
     /// Whether the window is not wholly in sealed segments yet.

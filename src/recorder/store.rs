@@ -203,10 +203,12 @@ impl Store {
     pub fn is_open_over(&self, window: &Window) -> bool {
         lock(&self.state)
             .active
-            .is_some_and(|name| name.first < window.to)
+            .is_some_and(|name| name.first < window.to.plus(SLACK))
     }
 
-    /// Links what covers the window. Unless `last`, segments to come are linked as well.
+    /// Links what covers the window. Unless `last`, segments to come are linked as well; with
+    /// `last`, a segment being written that opened after the window is left out: what was received
+    /// in the window is in those before it, and evidence must not grow.
     pub fn pin(&self, id: &str, window: Window, last: bool) -> Result<(), IoError> {
         let mut state = lock(&self.state);
         let first: Vec<Timestamp> = state.segments.iter().map(|(name, _)| name.first).collect();
@@ -217,6 +219,7 @@ impl Store {
             .iter()
             .zip(covers)
             .filter_map(|((name, _), covers)| covers.then_some(*name))
+            .filter(|name| !(last && state.active == Some(*name) && name.first >= window.to))
             .collect();
         state.pins.retain(|pin| pin.id != id);
         self.make_pin_folder(id)?;
@@ -405,6 +408,25 @@ mod tests {
             [1, 2],
             "a pin that ended takes nothing more"
         );
+    }
+
+    #[test]
+    fn evidence_takes_no_segment_that_still_grows_after_the_window() {
+        let (_dir, store) = rig();
+        add(&store, 1);
+        let name = SegmentName {
+            number: 2,
+            first: at(20).plus(Duration::from_millis(50)),
+        };
+        fs::write(store.folder().join(name.to_string()), [0; 30]).unwrap();
+        store.created(name, 30);
+        let window = Window::new(at(12), at(20));
+        assert!(store.is_open_over(&window), "it is to be sealed first");
+        store.pin("i1", window, true).unwrap();
+        assert_eq!(linked(&store, "i1"), [1]);
+        store.sealed();
+        store.pin("i1", window, true).unwrap();
+        assert_eq!(linked(&store, "i1"), [1, 2]);
     }
 
     #[test]

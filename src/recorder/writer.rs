@@ -68,6 +68,8 @@ pub struct SlotWriter {
     last_packet: Timestamp,
     start: Timestamp,
     counters: Counters,
+    /// The counters of the last sample.
+    accounted: Counters,
     full_since: Option<Timestamp>,
     scratch: Vec<u8>,
 }
@@ -105,6 +107,7 @@ impl SlotWriter {
             last_packet: Timestamp::MIN,
             start: parts.start,
             counters: Counters::default(),
+            accounted: Counters::default(),
             full_since: None,
             scratch: Vec::with_capacity(2 * BLOCK_BYTES),
         }
@@ -125,11 +128,10 @@ impl SlotWriter {
         self.last_sample
     }
 
-    /// Whether packets were written since the last sample.
+    /// Whether packets were written, or lost, since the last sample.
     pub fn is_dirty(&self) -> bool {
-        self.fill
-            .as_ref()
-            .is_some_and(|fill| fill.len() > self.sampled)
+        let written = |fill: &SlotFill| fill.len() > self.sampled;
+        self.fill.as_ref().is_some_and(written) || self.counters != self.accounted
     }
 
     /// Sets what every segment begins with; a segment that began otherwise is sealed.
@@ -162,9 +164,14 @@ impl SlotWriter {
         }
     }
 
-    /// Appends a sample and lets the keeper write up to it.
+    /// Appends a sample and lets the keeper write up to it. When packets were lost and no segment
+    /// is open, an empty one carries the count: a loss at the end of a burst is on record as soon
+    /// as a slot is free, not when the next packet comes.
     pub fn flush(&mut self, at: Timestamp, done: Vec<Done>) {
-        if !self.is_dirty() {
+        if self.is_dirty() {
+            self.vouch(at);
+        }
+        if !self.is_dirty() || self.fill.is_none() {
             if !done.is_empty() {
                 self.send(Event::Nothing { at, done });
             }
@@ -256,6 +263,7 @@ impl SlotWriter {
         }
         self.sampled = fill.len();
         self.last_sample = at;
+        self.accounted = self.counters;
     }
 
     /// The channel holds more than all slots can be in flight; only progress may be left out.
@@ -353,6 +361,38 @@ mod tests {
         assert!(seals(
             &read.bytes()[8192 - usize::try_from(last).unwrap()..]
         ));
+    }
+
+    #[test]
+    fn packets_lost_at_the_end_of_a_burst_are_in_the_next_sample() {
+        let mut rig = rig(2, 8192);
+        while rig.writer.counters().dropped_ring == 0 {
+            rig.writer.packet(at(10), 100, &[7; 100]);
+        }
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        rig.writer.flush(at(20), Vec::new());
+        assert!(rig.writer.is_dirty(), "no slot is free yet");
+        let (mut fill, mut read) = (None, None);
+        for event in events {
+            match event {
+                Event::Opened(opened) if read.is_none() => read = Some(opened),
+                Event::Sealed { fill: sealed, .. } if fill.is_none() => fill = Some(sealed),
+                _ => {}
+            }
+        }
+        rig.give
+            .send(Slot::rejoin(fill.unwrap(), read.unwrap()))
+            .unwrap();
+        rig.writer.flush(at(30), Vec::new());
+        assert!(!rig.writer.is_dirty());
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        assert!(
+            matches!(
+                &events[..],
+                [Event::Opened(_), Event::Gap(_), Event::Progress { .. }]
+            ),
+            "{events:?}"
+        );
     }
 
     #[test]

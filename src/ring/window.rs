@@ -322,3 +322,56 @@ fn format_of(file: &File) -> Result<Format, String> {
         filter: interface.filter.clone().unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::fixture::{Segment, source};
+
+    #[test]
+    fn the_hold_moves_on_with_the_reading() {
+        let root = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        for number in 0..200 {
+            let segment = Segment::new("eth0", number).packet(1000 + number, b"x");
+            paths.push(segment.write(root.path()));
+        }
+        let window = Window::new(Timestamp::MIN, Timestamp::MAX);
+        let mut reader = WindowReader::open(&source(root.path(), "eth0").dir, window).unwrap();
+        for (number, path) in paths.iter().enumerate() {
+            // Rotation stays within the hold, ahead of the reading.
+            if let Some(ahead) = paths.get(number + HELD_SEGMENTS - 1) {
+                fs::remove_file(ahead).unwrap();
+            }
+            let found = reader.advance();
+            assert!(
+                found.is_some(),
+                "{} is lost: {:?}",
+                path.display(),
+                reader.damaged()
+            );
+        }
+        assert_eq!(reader.advance(), None);
+    }
+
+    #[test]
+    fn coverage_ends_with_the_last_sample_or_packet() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = source(root.path(), "eth0").dir;
+        let at = Timestamp::from_ns;
+        let covered = |from, to| {
+            WindowReader::open(&dir, Window::new(at(from), at(to)))
+                .unwrap()
+                .covered()
+        };
+        assert_eq!(covered(0, 9), None);
+        Segment::new("eth0", 0)
+            .packet(100, b"x")
+            .sealed(150, 1, 0)
+            .write(root.path());
+        assert_eq!(covered(0, 500), Some(Window::new(at(100), at(150))));
+        Segment::new("eth0", 1).packet(160, b"x").write(root.path());
+        assert_eq!(covered(120, 500), Some(Window::new(at(120), at(161))));
+        assert_eq!(covered(161, 500), None);
+    }
+}

@@ -219,7 +219,7 @@ pub(super) async fn authorise(
             "{} is {}; this takes the role {needed}",
             principal.name, principal.role
         );
-        Problem::new(StatusCode::FORBIDDEN, "too_small_a_role", detail).into_response()
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response()
     };
     response.extensions_mut().insert(principal);
     response

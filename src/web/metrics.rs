@@ -1,6 +1,8 @@
 //! `GET /metrics`: OpenMetrics text, made anew from the moment's picture at each scrape, so that
 //! it never disagrees with the status page.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -55,24 +57,32 @@ struct Build {
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let picture = app.board().picture(&app).await;
+    let page = page(&picture, &app.incidents().list(), &app.refused().counts());
+    let page = page.map_err(|error| Problem::internal("writing the metrics", error))?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
+}
+
+fn page(
+    picture: &Picture,
+    all: &[Incident],
+    refused_calls: &BTreeMap<&'static str, u64>,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("wirewitness");
     let build = Family::<Build, Gauge>::default();
-    let version = env!("CARGO_PKG_VERSION");
+    let version = picture.version;
     build.get_or_create(&Build { version }).set(1);
     registry.register("build_info", "Version of the server", build);
-    interfaces(&mut registry, &picture);
-    server(&mut registry, &picture);
-    incidents(&mut registry, &app.incidents().list());
+    interfaces(&mut registry, picture);
+    server(&mut registry, picture);
+    incidents(&mut registry, all);
     let refused = Family::<Refused, Counter>::default();
-    for (reason, count) in app.refused().counts() {
-        let counter = refused.get_or_create(&Refused { reason });
-        counter.inc_by(count);
+    for (&reason, &count) in refused_calls {
+        refused.get_or_create(&Refused { reason }).inc_by(count);
     }
     registry.register("webhooks_refused", "Calls of hooks refused", refused);
     let mut page = String::new();
-    text::encode(&mut page, &registry)
-        .map_err(|error| Problem::internal("writing the metrics", error))?;
-    Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
+    text::encode(&mut page, &registry)?;
+    Ok(page)
 }
 
 fn interfaces(registry: &mut Registry, picture: &Picture) {
@@ -213,4 +223,110 @@ fn seconds(at: Timestamp) -> f64 {
 
 fn whole(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Counters;
+    use crate::incident::ClockState;
+    use crate::recorder::protocol::InterfaceStatus;
+    use crate::trigger::Kind;
+    use crate::trigger::status::Sources;
+    use crate::web::status::{Disk, Recorder, Server};
+
+    fn interface() -> InterfaceStatus {
+        let counters = Counters {
+            received: 12,
+            written: 9,
+            written_bytes: 540,
+            dropped_kernel: 1,
+            dropped_ring: 2,
+            dropped_iface: 3,
+        };
+        InterfaceStatus {
+            name: "eth\"1\n".to_owned(),
+            state: InterfaceState::Running,
+            why: None,
+            since: Timestamp::MIN,
+            counters,
+            packets_per_second: 0.0,
+            bytes_per_second: 0.0,
+            ring_from: Some(Timestamp::from_ns(1_500_000_000)),
+            ring_to: None,
+            ring_bytes: 4096,
+            ring_size_bytes: 8192,
+            ring_segments: 1,
+            slots_free: 15,
+            slots: 16,
+            disk_error: None,
+            filter: String::new(),
+            snaplen: 262_144,
+            foreign_files: 0,
+        }
+    }
+
+    fn picture() -> Picture {
+        let sources = Sources::default();
+        sources.register(Kind::Probe, "edge").triggered();
+        Picture {
+            now: Timestamp::MIN,
+            version: "1.2.3",
+            interfaces: vec![interface()],
+            recorder: Recorder {
+                reachable: true,
+                pid: Some(1),
+                started: None,
+                version: None,
+                error: None,
+            },
+            server: Server {
+                pid: 2,
+                started: Timestamp::MIN,
+                incidents: 0,
+                collecting: 0,
+                evidence_bytes: 7,
+                evidence_quota_bytes: 8,
+                problems: Vec::new(),
+                sources: sources.status(),
+            },
+            clock: ClockState::default(),
+            disk: Disk {
+                path: "/".to_owned(),
+                free_bytes: Some(1),
+                total_bytes: Some(2),
+            },
+        }
+    }
+
+    #[test]
+    fn every_counter_has_its_line_and_foreign_names_stay_on_theirs() {
+        let page = page(&picture(), &[], &BTreeMap::from([("bad_token", 3)])).unwrap();
+        for line in [
+            r#"wirewitness_capture_packets_total{interface="eth\"1\n"} 12"#,
+            r#"wirewitness_capture_dropped_packets_total{interface="eth\"1\n",stage="ring"} 2"#,
+            r#"wirewitness_capture_written_bytes_total{interface="eth\"1\n"} 540"#,
+            r#"wirewitness_ring_oldest_packet_timestamp_seconds{interface="eth\"1\n"} 1.5"#,
+            r#"wirewitness_triggers_total{kind="probe",source="edge"} 1"#,
+            r#"wirewitness_webhooks_refused_total{reason="bad_token"} 3"#,
+            "wirewitness_evidence_bytes 7",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let docs = include_str!("../../docs/API.md");
+        let page = page(&picture(), &[], &BTreeMap::from([("bad_token", 3)])).unwrap();
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        for sample in samples {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            assert!(
+                docs.contains(&format!("`{name}")),
+                "{name} is not in docs/API.md"
+            );
+        }
+    }
 }

@@ -54,6 +54,8 @@ pub(super) struct Server {
     pub(super) collecting: usize,
     pub(super) evidence_bytes: u64,
     pub(super) evidence_quota_bytes: u64,
+    /// What people should know of the evidence: a used-up quota, folders that cannot be read.
+    pub(super) problems: Vec<String>,
     pub(super) sources: Vec<SourceStatus>,
 }
 
@@ -121,6 +123,7 @@ async fn take_picture(app: &App) -> Picture {
             collecting: incidents.iter().filter(open).count(),
             evidence_bytes: app.incidents().evidence_bytes(),
             evidence_quota_bytes: app.evidence_quota_bytes(),
+            problems: app.incidents().problems(),
             sources: app.sources().status(),
         },
         clock: app.clock(),

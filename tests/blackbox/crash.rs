@@ -49,6 +49,14 @@ fn a_killed_recorder_loses_nothing_that_it_accepted() {
         recorder.process.kill();
         recorder = Recorder::start(&site, &mirror.monitor);
     }
+    let target = sent.load(Ordering::Relaxed) + 10_000;
+    wait_for("packets of the last life to be sent", || {
+        if sent.load(Ordering::Relaxed) > target {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    });
     done.store(true, Ordering::Relaxed);
     let sender = load.join().unwrap();
     sender.settle(&mirror.monitor, "mon0");

@@ -119,19 +119,20 @@ fn written_and_dropped_are_what_was_sent() {
             .unwrap();
         let summary = pcapng::read(&newest, |_| {});
         let told = summary.statistics.last().unwrap();
+        let context = format!("{summary:?}\n{status}");
         assert_eq!(
             told.filter_accepted,
             status["received"].as_u64(),
-            "{told:?}"
+            "{context}"
         );
         assert_eq!(
             told.os_dropped,
             status["dropped_kernel"].as_u64(),
-            "{told:?}"
+            "{context}"
         );
-        assert_eq!(told.interface_dropped, Some(0), "{told:?}");
+        assert_eq!(told.interface_dropped, Some(0), "{context}");
         let delivered = sum - status["dropped_kernel"].as_u64().unwrap();
-        assert_eq!(told.delivered, Some(delivered), "{told:?}");
+        assert_eq!(told.delivered, Some(delivered), "{context}");
     }
 }
 

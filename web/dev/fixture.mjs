@@ -82,7 +82,7 @@ const SOURCES =
   SCENARIO === "empty"
     ? []
     : [
-        { kind: "probe", name: "provider-edge", state: "ok", detail: "203.0.113.1 1.2 ms", triggers: 2 },
+        { kind: "probe", name: "provider-edge", state: "ok", detail: "203.0.113.1 1.2 ms", triggers: 2, counters: { sent: 10_812, received: 10_799, lost: 13 } },
         { kind: "probe", name: "branch-osaka", state: "failing", detail: "198.51.100.20: 3 of the last 5 lost", triggers: 5 },
         { kind: "syslog", name: "udp://127.0.0.1:5514", state: "ok", detail: "1 rule, 18,220 messages seen", triggers: 12 },
         { kind: "logfile", name: "/var/log/app/error.log", state: "failing", detail: "no such file; it is read as soon as it is there", triggers: 0 },
@@ -212,8 +212,8 @@ function flowsOf(incident) {
       bytes_to: amount * 412,
       bytes_back: back * 988,
       tcp_flags: protocol !== "tcp" ? "" : silent ? "S" : "SAFP",
-      syn_unanswered: silent,
-      rst: protocol === "tcp" && !silent && random() < 0.1,
+      syn_unanswered: silent ? 1 + (i % 4) : 0,
+      rst: protocol === "tcp" && !silent && random() < 0.1 ? 1 : 0,
       retransmissions: protocol === "tcp" && random() < 0.15 ? Math.ceil(random() * 40) : 0,
     };
   });
@@ -383,7 +383,7 @@ async function login(request, response) {
 
 function download(response, name, type, body) {
   response.writeHead(200, { "Content-Type": type, "Content-Length": body.length, "Content-Disposition": `attachment; filename="${name}"` });
-  response.end(body);
+  response.end(body); // for HEAD node leaves the body out
 }
 
 function oneIncident(response, incident, verb, parameters) {
@@ -408,10 +408,10 @@ function oneIncident(response, incident, verb, parameters) {
       const filter = parameters.get("filter");
       if (wrongFilter(filter)) return problem(response, 400, "bad_filter", LIBPCAP.replace("%s", filter));
       if (filter === "host 10.9.9.9") return problem(response, 404, "nothing_to_give", "271,004 packets lie in the window; none matches the filter");
-      return download(response, `${incident.id}.pcapng`, "application/x-pcapng", pcapng());
+      return download(response, `wirewitness-${incident.id}.pcapng`, "application/x-pcapng", pcapng());
     }
     case "bundle":
-      return download(response, `${incident.id}.tar`, "application/x-tar", Buffer.alloc(10_240));
+      return download(response, `wirewitness-${incident.id}.tar`, "application/x-tar", Buffer.alloc(10_240));
     default:
       return problem(response, 404, "no_such_route", verb);
   }

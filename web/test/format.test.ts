@@ -66,6 +66,7 @@ describe("quantities", () => {
   it("say how long ago", () => {
     expect(relative(0, 180_000, "en")).toBe("3 minutes ago");
     expect(relative(0, 180_000, "ja")).toBe("3 分前");
+    expect(relative(500, 0, "ja")).toBe("0 秒前");
     expect(relative(20_000, 0, "en")).toBe("in 20 seconds");
   });
 

@@ -4,6 +4,7 @@ import type { Incident, InterfaceStatus, Rates } from "../src/api/types";
 import { flowFilter, withVlan } from "../src/filter";
 import { around } from "../src/pages/incident/DownloadPanel";
 import { endpoint, firstOrder } from "../src/pages/incident/FlowTable";
+import { withoutName } from "../src/pages/incident/CompletenessCard";
 import { columns, unrecorded } from "../src/pages/incident/RateChart";
 import { forecast } from "../src/pages/overview/InterfaceCard";
 import { parseRoute } from "../src/router";
@@ -87,6 +88,12 @@ describe("the rest", () => {
     expect(forecast({ ...one, ring_bytes: 99 })).toBeNull();
     expect(forecast({ ...one, ring_to: "2026-11-23T10:00:30Z" })).toBeNull();
     expect(forecast({ ...one, ring_from: null })).toBeNull();
+  });
+
+  it("does not say an interface's name twice", () => {
+    expect(withoutName("eth1: the ring holds no packet yet", "eth1")).toBe("the ring holds no packet yet");
+    expect(withoutName("eth10: x", "eth1")).toBe("eth10: x");
+    expect(withoutName("no segment", null)).toBe("no segment");
   });
 
   it("writes endpoints unambiguously", () => {

@@ -104,14 +104,8 @@ async fn a_session_outlives_the_server_but_an_old_cookie_is_never_adopted() {
         .to_owned();
     assert_ne!(cookie, chosen);
     assert_eq!(site.session(chosen).await.status, 401);
-    // The same folder, a new server.
-    let stop = CancellationToken::new();
-    let parts = parts(site.dir.path(), &stop);
-    let app = App::new(parts, stop.clone()).unwrap();
-    let request = with_cookie(Method::GET, "/api/v1/session", &cookie);
-    let answer = Answer::of(routes::router(app), request).await;
-    assert_eq!(answer.json()["user"], "mika");
-    stop.cancel();
+    let site = site.restarted().await;
+    assert_eq!(site.session(&cookie).await.json()["user"], "mika");
 }
 
 #[tokio::test]

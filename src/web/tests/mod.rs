@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod evidence;
 mod login;
 mod served;
 
@@ -15,6 +16,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -28,17 +30,21 @@ use crate::trigger::webhook::{Hook, HookKind, WebhookConfig};
 
 /// A server in a folder of its own.
 struct Site {
-    dir: TempDir,
+    dir: Arc<TempDir>,
     app: App,
     accounts: Accounts,
     stop: CancellationToken,
+    engine: JoinHandle<()>,
 }
 
 impl Site {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::at(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn at(dir: Arc<TempDir>) -> Self {
         let stop = CancellationToken::new();
-        let parts = parts(dir.path(), &stop);
+        let (parts, engine) = parts(dir.path(), &stop);
         let app = App::new(parts, stop.clone()).unwrap();
         let accounts = Accounts::open(dir.path()).unwrap();
         Self {
@@ -46,7 +52,17 @@ impl Site {
             app,
             accounts,
             stop,
+            engine,
         }
+    }
+
+    /// The next server in the same folder.
+    async fn restarted(mut self) -> Self {
+        self.stop.cancel();
+        (&mut self.engine).await.unwrap();
+        let dir = Arc::clone(&self.dir);
+        drop(self);
+        Self::at(dir)
     }
 
     fn router(&self) -> Router {
@@ -70,7 +86,7 @@ impl Drop for Site {
     }
 }
 
-fn parts(dir: &Path, stop: &CancellationToken) -> Parts {
+fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
     let recorder = Client::new(dir.join("ring/control.sock"));
     let evidence = EvidenceConfig {
         path: dir.join("incidents"),
@@ -86,7 +102,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> Parts {
         recorder: recorder.clone(),
         clock: Arc::new(ClockState::default),
     };
-    let (incidents, _) = Incidents::open(setup, stop.clone()).unwrap();
+    let (incidents, engine) = Incidents::open(setup, stop.clone()).unwrap();
     let sources = Sources::default();
     let hook = WebhookConfig {
         name: "monitoring".to_owned(),
@@ -94,7 +110,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> Parts {
         token: Some("hook-token-1".to_owned()),
         token_file: None,
     };
-    Parts {
+    let parts = Parts {
         config: WebConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             socket: dir.join("api.sock"),
@@ -110,7 +126,8 @@ fn parts(dir: &Path, stop: &CancellationToken) -> Parts {
         hooks: Hook::all(&[hook], &sources).unwrap(),
         sources,
         clock: ClockState::default,
-    }
+    };
+    (parts, engine)
 }
 
 /// An answer, whole.

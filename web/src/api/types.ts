@@ -42,6 +42,8 @@ export interface SourceStatus {
   state: "ok" | "failing" | "stopped";
   detail: string;
   triggers: number;
+  /** What is zero is left out. */
+  counters?: Record<string, number>;
 }
 
 export interface Status {
@@ -65,7 +67,8 @@ export interface Status {
     sources: SourceStatus[];
   };
   clock: { synchronised: boolean; offset_bound_ns: number | null; source: string };
-  disk: { path: string; free_bytes: number; total_bytes: number };
+  /** Null where the file system cannot be asked. */
+  disk: { path: string; free_bytes: number | null; total_bytes: number | null };
 }
 
 export type Kind =
@@ -168,8 +171,8 @@ export interface Flow {
   bytes_to: number;
   bytes_back: number;
   tcp_flags: string;
-  syn_unanswered: boolean | number;
-  rst: boolean | number;
+  syn_unanswered: number;
+  rst: number;
   retransmissions: number;
 }
 

@@ -76,6 +76,8 @@ export function relative(ms: number, now: number, language: Language): string {
     numeric: language === "ja" ? "always" : "auto",
     style: "long",
   });
+  // Within a second of now counts as past: clocks of server and browser differ by that much.
+  if (size < 1) return format.format(-0, "second");
   if (size < 60) return format.format(Math.trunc(seconds), "second");
   if (size < 3600) return format.format(Math.trunc(seconds / 60), "minute");
   if (size < 86_400) return format.format(Math.trunc(seconds / 3600), "hour");

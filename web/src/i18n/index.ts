@@ -22,6 +22,6 @@ export function explain(error: unknown, t: Words): { title: string; detail: stri
   const { status, title, detail = "" } = error.problem;
   if (status === 0) return { title: t.errors.unreachable, detail: "" };
   const known =
-    lookup(t.errors.codes, error.code) ?? (status === 403 ? t.errors.codes.forbidden : undefined);
+    lookup(t.errors.codes, error.code) ?? (error.code === "too_small_a_role" ? t.errors.codes.forbidden : undefined);
   return { title: known ?? t.errors.unknown, detail: detail || title || `HTTP ${status}` };
 }

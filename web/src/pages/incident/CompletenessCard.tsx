@@ -30,7 +30,7 @@ export function CompletenessCard({ incident }: { incident: Incident }): JSX.Elem
       {reasons.length > 0 && (
         <ul class="reasons">
           {reasons.map((reason, i) => (
-            <ReasonLine key={i} reason={reason} />
+            <ReasonLine key={i} reason={reason} incident={incident} />
           ))}
         </ul>
       )}
@@ -59,8 +59,28 @@ export function CompletenessCard({ incident }: { incident: Incident }): JSX.Elem
   );
 }
 
-function ReasonLine({ reason }: { reason: Reason }): JSX.Element {
+/** The text without the interface's name before it, which the line shows itself. */
+export function withoutName(text: string, name: string | null | undefined): string {
+  return name && text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
+}
+
+/** How many packets a cause of loss took, where the counters of the incident know it. */
+function lostBy(reason: Reason, incident: Incident): number {
+  const counters = incident.interfaces.find((share) => share.name === reason.interface)?.counters;
+  if (!counters) return 0;
+  switch (reason.code) {
+    case "dropped_kernel":
+    case "dropped_ring":
+    case "dropped_iface":
+      return counters[reason.code];
+    default:
+      return 0;
+  }
+}
+
+function ReasonLine({ reason, incident }: { reason: Reason; incident: Incident }): JSX.Element {
   const { t, lang } = useWords();
+  const lost = lostBy(reason, incident);
   const known = lookup(t.incident.completeness.codes, reason.code);
   return (
     <li>
@@ -69,7 +89,8 @@ function ReasonLine({ reason }: { reason: Reason }): JSX.Element {
           <Foreign text={reason.interface} mono />:{" "}
         </>
       )}
-      {lang === "en" || !known ? <Foreign text={reason.text} /> : known}
+      {lang === "en" || !known ? <Foreign text={withoutName(reason.text, reason.interface)} /> : known}
+      {lang !== "en" && known && lost > 0 && <> ({t.incident.packets(count(lost, lang))})</>}
       {lang !== "en" && known && (
         <details>
           <summary>{t.incident.completeness.original}</summary>

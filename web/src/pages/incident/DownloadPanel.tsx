@@ -1,8 +1,9 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-import { api, type ExportOptions } from "../../api/client";
+import { api, ApiError, type ExportOptions } from "../../api/client";
 import type { Incident, Role } from "../../api/types";
+import { Failure } from "../../components/Failure";
 import { Foreign } from "../../components/Foreign";
 import { Icon } from "../../components/Icon";
 import { coversVlan, withVlan } from "../../filter";
@@ -41,6 +42,10 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
   const download = useDownload();
   const words = t.incident.download;
   const allowed = mayHandlePackets(role);
+  const refusal = download.phase.at === "failed" ? download.phase.error : null;
+  const badFilter = refusal instanceof ApiError && refusal.code === "bad_filter" ? refusal : null;
+  // A refusal of the old filter says nothing about the new one.
+  useEffect(download.cancel, [filter]);
   const [typing, setTyping] = useState(true);
   const suggested = incident.suggested_filter?.trim() ?? "";
   const from = parseInstant(incident.window.from);
@@ -53,7 +58,7 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
       options.from = toRfc3339(selection.from);
       options.to = toRfc3339(selection.to);
     }
-    download.start(api.pcapUrl(incident.id, options), `${incident.id}.${format}`);
+    download.start(api.pcapUrl(incident.id, options));
   };
   const blocked = !allowed || download.busy || !typing;
   return (
@@ -61,9 +66,10 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
       <h2 id="download-title">{words.title}</h2>
       <label class="field">
         <span>{words.filter}</span>
-        <textarea class="mono" rows={3} spellcheck={false} autocapitalize="none" value={filter} placeholder={words.filterExample} onInput={(e) => onFilter(e.currentTarget.value)} data-testid="download-filter" aria-describedby="filter-hint" />
+        <textarea class="mono" rows={3} spellcheck={false} autocapitalize="none" value={filter} placeholder={words.filterExample} onInput={(e) => onFilter(e.currentTarget.value)} data-testid="download-filter" aria-describedby="filter-hint" aria-invalid={badFilter !== null} />
         <small id="filter-hint">{fromFlow ? words.fromFlow : words.filterHint}</small>
       </label>
+      {badFilter && <Failure error={badFilter} testid="download-error" />}
       <div class="chips">
         {suggested !== "" && suggested !== filter && (
           <button type="button" class="chip long" onClick={() => onFilter(suggested)} data-testid="suggested-filter">
@@ -114,7 +120,7 @@ export function DownloadPanel({ incident, role, filter, onFilter, fromFlow, sele
         </button>
       </div>
       <small class="muted">{allowed ? words.pcapHint : words.viewer}</small>
-      <DownloadState download={download} testid="download-error" />
+      {!badFilter && <DownloadState download={download} testid="download-error" />}
     </section>
   );
 }

@@ -16,7 +16,7 @@ export function Evidence({ incident, role }: { incident: Incident; role: Role })
     <section class="card" aria-labelledby="evidence">
       <h2 id="evidence">{t.incident.evidence.title}</h2>
       <p class="muted">{t.incident.evidence.intro}</p>
-      <button type="button" class="wide" disabled={!sealed || !mayHandlePackets(role) || bundle.busy} onClick={() => bundle.start(api.bundleUrl(incident.id), `${incident.id}.tar`)} data-testid="download-bundle">
+      <button type="button" class="wide" disabled={!sealed || !mayHandlePackets(role) || bundle.busy} onClick={() => bundle.start(api.bundleUrl(incident.id))} data-testid="download-bundle">
         <Icon name="download" />
         {t.incident.evidence.bundle}
       </button>
@@ -25,7 +25,7 @@ export function Evidence({ incident, role }: { incident: Incident; role: Role })
       <details>
         <summary>{t.incident.evidence.verify}</summary>
         <p class="muted">{t.incident.evidence.unpack}</p>
-        <CopyLine text={`tar -xf ${incident.id}.tar`} />
+        <CopyLine text={`tar -xf wirewitness-${incident.id}.tar`} />
         <p class="muted">{t.incident.evidence.verifyHint}</p>
         <CopyLine text={`wirewitness verify ${incident.id}`} />
         <p class="muted">{t.incident.evidence.shaHint}</p>

@@ -242,7 +242,7 @@ function FlowRow({ flow, several, onPick }: { flow: Flow; several: boolean; onPi
         </span>
       </td>
       <td class="ends">
-        <button type="button" class="flow-pick" title={words.use(flowFilter(flow))} aria-label={words.use(name)} onClick={() => onPick(flow)}>
+        <button type="button" class="flow-pick" data-testid="flow-pick" title={words.use(flowFilter(flow))} aria-label={words.use(name)} onClick={() => onPick(flow)}>
           <span class="nobreak"><Foreign text={endpoint(flow.src, flow.src_port)} mono /></span>
           <span class="nobreak"><span class="arrow" aria-hidden="true">→ </span><Foreign text={endpoint(flow.dst, flow.dst_port)} mono /></span>
         </button>
@@ -274,7 +274,12 @@ function Both({ label, there, back }: { label: string; there: string; back: stri
 }
 
 function symptomless(flow: Flow): boolean {
-  return !flow.syn_unanswered && !flow.rst && flow.retransmissions === 0 && flow.tcp_flags === "";
+  return flow.syn_unanswered + flow.rst + flow.retransmissions === 0 && flow.tcp_flags === "";
+}
+
+/** `RST ×3`; once goes without saying. */
+function times(name: string, n: number): string {
+  return n > 1 ? `${name} ×${n}` : name;
 }
 
 function Symptoms({ flow }: { flow: Flow }): JSX.Element {
@@ -282,14 +287,14 @@ function Symptoms({ flow }: { flow: Flow }): JSX.Element {
   const words = t.incident.flows;
   return (
     <span class="badges">
-      {Boolean(flow.syn_unanswered) && (
+      {flow.syn_unanswered > 0 && (
         <span title={words.synHint}>
-          <Badge tone="fault" icon="fault" text={words.synUnanswered} />
+          <Badge tone="fault" icon="fault" text={times(words.synUnanswered, flow.syn_unanswered)} />
         </span>
       )}
-      {Boolean(flow.rst) && (
+      {flow.rst > 0 && (
         <span title={words.rstHint}>
-          <Badge tone="attention" icon="attention" text={words.rst} />
+          <Badge tone="attention" icon="attention" text={times(words.rst, flow.rst)} />
         </span>
       )}
       {flow.retransmissions > 0 && (

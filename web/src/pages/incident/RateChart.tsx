@@ -16,8 +16,10 @@ import type { Selection } from "./IncidentPage";
 
 const BUCKETS = 300;
 const HEIGHT = 220;
-/** While an incident collects, its rates are read again this often. */
+/** While an incident collects, its rates are read again this often at most. */
 const REFRESH_MS = 3000;
+/** Counting reads every packet: the pause between two is this many times what one took. */
+const REFRESH_PAUSE = 5;
 /** Steps of the time axis in seconds. */
 const TICKS = [
   0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800,
@@ -33,12 +35,13 @@ function useRates(incident: Incident): { rates: Rates | null; error: unknown; re
   useEffect(() => {
     let gone = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
+    const asked = performance.now();
     api.rates(incident.id, BUCKETS).then(
       (next) => {
         if (gone) return;
         setRates(next);
         setError(null);
-        if (incident.state !== "sealed") timer = setTimeout(() => setRound((n) => n + 1), REFRESH_MS);
+        if (incident.state !== "sealed") timer = setTimeout(() => setRound((n) => n + 1), Math.max(REFRESH_MS, REFRESH_PAUSE * (performance.now() - asked)));
       },
       (failure: unknown) => {
         if (!gone) setError(failure);

@@ -31,10 +31,9 @@ export function losses(status: Status): { lost: number; seen: number; growing: b
 
 export function Health({ status }: { status: Status }): JSX.Element {
   const { t, lang } = useWords();
-  const { recorder, interfaces, disk, clock, server } = status;
+  const { recorder, interfaces, clock } = status;
   const running = interfaces.filter((one) => one.state === "running" || one.state === "finished").length;
   const { lost, seen, growing } = losses(status);
-  const free = disk.total_bytes > 0 ? disk.free_bytes / disk.total_bytes : 1;
   // The figures of interfaces come from the recorder: without it they are not known.
   const blind = !recorder.reachable && interfaces.length === 0;
   const inTrouble = interfaces.filter((one) => one.state !== "running" && one.state !== "finished");
@@ -62,21 +61,32 @@ export function Health({ status }: { status: Status }): JSX.Element {
       </Item>
         </>
       )}
-      <Item level={free < DISK_LOW ? "attention" : "good"} name={t.health.disk} value={t.health.diskFree(bytes(disk.free_bytes, lang))}>
-        {t.health.diskOf(bytes(disk.total_bytes, lang), disk.path)}
-        {free < DISK_LOW && (
-          <>
-            <br />
-            {t.health.diskLow}
-          </>
-        )}
-        <br />
-        {t.health.evidence}: {t.health.evidenceUsed(bytes(server.evidence_bytes, lang), bytes(server.evidence_quota_bytes, lang))}
-      </Item>
+      <Disk status={status} />
       <Item level={clock.synchronised ? "good" : "attention"} name={t.health.clock} value={clock.synchronised ? t.health.clockOk : t.health.clockBad}>
         {!clock.synchronised ? t.health.clockBadHint : clock.offset_bound_ns === null ? clock.source : t.health.clockBound(bound(clock.offset_bound_ns, lang), clock.source)}
       </Item>
     </section>
+  );
+}
+
+function Disk({ status }: { status: Status }): JSX.Element {
+  const { t, lang } = useWords();
+  const { path, free_bytes: free, total_bytes: total } = status.disk;
+  const { evidence_bytes: used, evidence_quota_bytes: quota } = status.server;
+  const known = free !== null && total !== null && total > 0;
+  const low = known && free / total < DISK_LOW;
+  return (
+    <Item level={!known ? "unknown" : low ? "attention" : "good"} name={t.health.disk} value={known ? t.health.diskFree(bytes(free, lang)) : t.health.unknown}>
+      {known ? t.health.diskOf(bytes(total, lang), path) : path}
+      {low && (
+        <>
+          <br />
+          {t.health.diskLow}
+        </>
+      )}
+      <br />
+      {t.health.evidence}: {t.health.evidenceUsed(bytes(used, lang), bytes(quota, lang))}
+    </Item>
   );
 }
 

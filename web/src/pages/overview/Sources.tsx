@@ -5,7 +5,7 @@ import { Badge, type Tone } from "../../components/Badge";
 import { Foreign } from "../../components/Foreign";
 import type { IconName } from "../../components/Icon";
 import { count } from "../../format/quantity";
-import { useWords } from "../../i18n";
+import { lookup, useWords } from "../../i18n";
 
 const LOOK: Record<SourceStatus["state"], [Tone, IconName]> = {
   ok: ["good", "good"],
@@ -46,7 +46,14 @@ export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
                       <Foreign text={one.name} />
                     </td>
                     <td data-label={t.source.detail}>
-                      <Foreign text={one.detail} />
+                      <span>
+                        <Foreign text={one.detail} />
+                        <span class="sub muted">
+                          {Object.entries(one.counters ?? {})
+                            .map(([name, n]) => `${lookup(t.source.counters, name) ?? name} ${count(n, lang)}`)
+                            .join(" · ")}
+                        </span>
+                      </span>
                     </td>
                     <td data-label={t.source.count} class="number">
                       {count(one.triggers, lang)}

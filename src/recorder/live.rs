@@ -1,0 +1,285 @@
+//! A capture from a live interface, from its opening until it goes away.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::TryRecvError;
+use pcap::{Active, Capture};
+
+use crate::counters::Counters;
+use crate::recorder::capture::{BATCH, Capturer, Command, IDLE, finish, take, wait};
+use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
+use crate::recorder::protocol::{GapCause, InterfaceState};
+use crate::recorder::socket;
+use crate::recorder::writer::Done;
+use crate::time::Timestamp;
+
+/// Why a capture ended.
+pub(super) enum End {
+    /// A stop was asked for.
+    Stopped,
+    /// The interface or its socket is gone; open again.
+    Lost(String),
+}
+
+/// One opened interface.
+pub(super) struct Live<'a> {
+    capturer: &'a mut Capturer,
+    capture: Capture<Active>,
+    index: u32,
+    /// Driver drops when it was opened.
+    drops_before: u64,
+    /// `dropped_iface` of earlier openings.
+    drops_earlier: u64,
+    pending: Vec<Done>,
+    pending_seal: bool,
+    /// When the oldest pending flush came in.
+    asked: Option<(Instant, Timestamp)>,
+    last_flush: Instant,
+    rates: (Instant, Counters),
+    down: bool,
+}
+
+impl<'a> Live<'a> {
+    pub(super) fn new(capturer: &'a mut Capturer, capture: Capture<Active>, index: u32) -> Self {
+        let now = Instant::now();
+        let drops_before = capturer.shared.link.drops.load(Ordering::Relaxed);
+        let counters = *capturer.writer.counters();
+        Self {
+            capture,
+            index,
+            drops_before,
+            drops_earlier: counters.dropped_iface,
+            pending: Vec::new(),
+            pending_seal: false,
+            asked: None,
+            last_flush: now,
+            rates: (now, counters),
+            down: false,
+            capturer,
+        }
+    }
+
+    /// Records until stopped or until the interface is gone.
+    pub(super) fn run(mut self) -> End {
+        let start = Timestamp::now();
+        let linktype = self.capture.get_datalink().0;
+        let header = segment_header(&self.capturer.shared.name, linktype, &self.capturer.options);
+        self.capturer.writer.set_header(header, start);
+        self.resumed(start, None);
+        loop {
+            let writer = &mut self.capturer.writer;
+            let sync = self.capturer.options.sync;
+            let taken = self
+                .capture
+                .dispatch(Some(BATCH), |packet| take(writer, &packet));
+            if writer.is_dirty() && self.last_flush.elapsed() >= sync {
+                self.flush();
+            }
+            self.publish();
+            if let Some(end) = self.answer() {
+                return end;
+            }
+            match taken {
+                Ok(0) => {
+                    if let Some(end) = self.check_link() {
+                        return end;
+                    }
+                    let fds = [self.capture_fd(), self.capturer.shared.wake_fd()];
+                    wait(fds, self.patience());
+                }
+                Ok(_) => {}
+                Err(error) => return self.lost(format!("libpcap: {error}")),
+            }
+        }
+    }
+
+    /// How long to sleep when nothing comes.
+    fn patience(&self) -> Duration {
+        if self.asked.is_some() {
+            return Duration::from_millis(1);
+        }
+        if self.capturer.writer.is_dirty() {
+            let sync = self.capturer.options.sync;
+            return IDLE.min(sync.saturating_sub(self.last_flush.elapsed()));
+        }
+        IDLE
+    }
+
+    #[expect(unsafe_code, reason = "libpcap hands out its descriptor as a number")]
+    fn capture_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.capture`, which stays open and is borrowed for
+        // as long as the result lives.
+        unsafe { BorrowedFd::borrow_raw(self.capture.as_raw_fd()) }
+    }
+
+    /// Takes commands in; true once everything received before the oldest one is in the slot.
+    fn answer(&mut self) -> Option<End> {
+        loop {
+            match self.capturer.commands.try_recv() {
+                Ok(Command::Flush { seal, done }) => {
+                    self.pending.push(done);
+                    self.pending_seal |= seal;
+                    // The newest request counts: it wants what came before *it*.
+                    self.asked = Some((Instant::now(), Timestamp::now()));
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.drain();
+                    return Some(End::Stopped);
+                }
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        self.capturer.shared.clear_wake();
+        if let Some((since, asked)) = self.asked {
+            // A packet of after the request proves that all before it came; a quiet link proves
+            // it by the time after which the kernel hands over a block that is not full.
+            if self.capturer.writer.last_packet() >= asked || since.elapsed() >= 3 * BLOCK_TIMEOUT {
+                self.asked = None;
+                self.answer_flush(asked);
+            }
+        }
+        None
+    }
+
+    fn answer_flush(&mut self, asked: Timestamp) {
+        self.take_counts();
+        let done = std::mem::take(&mut self.pending);
+        let at = asked.max(self.capturer.writer.last_packet());
+        if self.pending_seal && !self.down {
+            self.capturer.writer.vouch(at);
+        }
+        finish(&mut self.capturer.writer, at, self.pending_seal, done);
+        self.pending_seal = false;
+        self.last_flush = Instant::now();
+    }
+
+    fn flush(&mut self) {
+        self.take_counts();
+        let at = Timestamp::now().max(self.capturer.writer.last_packet());
+        self.capturer.writer.flush(at, Vec::new());
+        self.last_flush = Instant::now();
+    }
+
+    /// Lets nothing more in, takes out what is there, counts to the last packet.
+    fn drain(&mut self) {
+        if let Err(error) = socket::refuse_all(self.capture_fd()) {
+            tracing::warn!(%error, "cannot stop the socket; the last packets may be missing");
+        }
+        let since = Instant::now();
+        while since.elapsed() < 3 * BLOCK_TIMEOUT {
+            let writer = &mut self.capturer.writer;
+            match self
+                .capture
+                .dispatch(Some(BATCH), |packet| take(writer, &packet))
+            {
+                Ok(0) => wait([self.capture_fd()], Duration::from_millis(2)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        // What a full kernel buffer still held when the time was up was received and must be taken.
+        loop {
+            let writer = &mut self.capturer.writer;
+            match self
+                .capture
+                .dispatch(Some(BATCH), |packet| take(writer, &packet))
+            {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        self.take_counts();
+        for done in self.pending.drain(..) {
+            self.capturer.writer.flush(Timestamp::now(), vec![done]);
+        }
+    }
+
+    fn lost(&mut self, why: String) -> End {
+        self.take_counts();
+        self.capturer.blind_since.get_or_insert(Timestamp::now());
+        self.capturer
+            .shared
+            .set_state(InterfaceState::Down, Some(why.clone()));
+        End::Lost(why)
+    }
+
+    /// Adds what the kernel and the driver counted since the last time.
+    fn take_counts(&mut self) {
+        match socket::take_counts(self.capture_fd()) {
+            Ok(counts) => {
+                let counters = self.capturer.writer.counters();
+                counters.received += u64::from(counts.received);
+                counters.dropped_kernel += u64::from(counts.dropped);
+            }
+            Err(error) => tracing::warn!(%error, "the kernel's packet counters cannot be read"),
+        }
+        let drops = self.capturer.shared.link.drops.load(Ordering::Relaxed);
+        let since = drops.saturating_sub(self.drops_before);
+        self.capturer.writer.counters().dropped_iface = self.drops_earlier + since;
+    }
+
+    /// Publishes counters; rates once a second.
+    fn publish(&mut self) {
+        let elapsed = self.rates.0.elapsed();
+        if elapsed >= Duration::from_secs(1) {
+            self.take_counts();
+            let counters = *self.capturer.writer.counters();
+            let since = counters.since(&self.rates.1);
+            let per_second = |n: u64| n as f64 / elapsed.as_secs_f64();
+            let (packets, bytes) = (per_second(since.written), per_second(since.written_bytes));
+            self.capturer.shared.publish_rates(packets, bytes);
+            self.rates = (Instant::now(), counters);
+        }
+        self.capturer
+            .shared
+            .publish(self.capturer.writer.counters());
+    }
+
+    /// Looks at what the watcher saw: gone or made anew, renamed, down, up again.
+    fn check_link(&mut self) -> Option<End> {
+        let link = &self.capturer.shared.link;
+        let (index, up) = (
+            link.index.load(Ordering::Acquire),
+            link.up.load(Ordering::Acquire),
+        );
+        if index == self.index {
+            match (up, self.down) {
+                (false, false) => {
+                    self.down = true;
+                    self.capturer.blind_since.get_or_insert(Timestamp::now());
+                    self.capturer
+                        .shared
+                        .set_state(InterfaceState::Down, Some("the link is down".into()));
+                }
+                (true, true) => self.resumed(Timestamp::now(), None),
+                _ => {}
+            }
+            return None;
+        }
+        if index != 0 {
+            return Some(self.lost("the interface was made anew".into()));
+        }
+        match socket::interface_name(self.index) {
+            // The port we were told to record goes on under another name.
+            Some(name) if name != self.capturer.shared.name => {
+                let why = format!("recorded on; it is now named {name:?}");
+                self.capturer
+                    .shared
+                    .set_state(InterfaceState::Running, Some(why));
+                None
+            }
+            Some(_) => None,
+            None => Some(self.lost("the interface was deleted".into())),
+        }
+    }
+
+    fn resumed(&mut self, at: Timestamp, why: Option<String>) {
+        self.down = false;
+        self.capturer.shared.set_state(InterfaceState::Running, why);
+        if let Some(from) = self.capturer.blind_since.take() {
+            self.capturer.writer.gap(from, at, GapCause::InterfaceDown);
+        }
+    }
+}
