@@ -115,20 +115,19 @@ pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
 }
 
 /// `completions SHELL`
-pub fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(
-        shell,
-        &mut Args::command(),
-        "wirewitness",
-        &mut io::stdout(),
-    );
+pub fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "wirewitness", &mut script);
+    show::text(&String::from_utf8_lossy(&script))
 }
 
 /// `man`
 pub fn man() -> Result<(), Failure> {
+    let mut page = Vec::new();
     clap_mangen::Man::new(Args::command())
-        .render(&mut io::stdout())
-        .map_err(Failure::failed)
+        .render(&mut page)
+        .map_err(Failure::failed)?;
+    show::text(&String::from_utf8_lossy(&page))
 }
 
 impl From<RoleArg> for Role {

@@ -115,10 +115,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Reindex => local::reindex(args),
         Command::User { action } => local::user(args, action),
         Command::Token { action } => local::token(args, action),
-        Command::Completions { shell } => {
-            local::completions(*shell);
-            Ok(())
-        }
+        Command::Completions { shell } => local::completions(*shell),
         Command::Man => local::man(),
     }
 }

@@ -29,6 +29,9 @@ pub const DEFAULT_PATH: &str = "/etc/wirewitness/wirewitness.toml";
 /// LINKTYPE_ETHERNET, for checking filters before an interface is open.
 const ETHERNET: i32 = 1;
 
+/// Shorter webhook tokens are warned about.
+const GOOD_TOKEN_BYTES: usize = 16;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -146,6 +149,14 @@ impl Config {
         self.ring
             .check(self.capture.snaplen)
             .map_err(|error| text(&error))?;
+        if self.evidence.path.as_os_str().is_empty() {
+            return Err(
+                "evidence.path: is empty; name a folder on the ring's file system".to_owned(),
+            );
+        }
+        if self.evidence.quota.as_u64() == 0 {
+            return Err("evidence.quota: is 0; nothing could be kept".to_owned());
+        }
         if !self.capture.filter.is_empty() {
             BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
                 .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;
@@ -161,6 +172,18 @@ impl Config {
                 warnings.push(format!(
                     "capture.interfaces: there is no interface {name:?} now (there are: {}); it is recorded as soon as there is one",
                     interfaces().join(", ")
+                ));
+            }
+        }
+        for hook in &self.webhook {
+            if hook
+                .token
+                .as_ref()
+                .is_some_and(|token| token.trim().len() < GOOD_TOKEN_BYTES)
+            {
+                warnings.push(format!(
+                    "[[webhook]] {}: token: fewer than {GOOD_TOKEN_BYTES} characters can be guessed; `openssl rand -hex 24` makes a good one",
+                    hook.name
                 ));
             }
         }

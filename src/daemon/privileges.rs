@@ -113,10 +113,40 @@ impl Access {
     }
 }
 
+/// What the server keeps in its state directory, by the beginning of its names. Nothing else there
+/// is ever given away.
+const SERVER_FILES: [&str; 8] = [
+    "journal",
+    "tails",
+    "accounts.",
+    "sessions.",
+    "links.",
+    "index.sqlite",
+    "signing-key",
+    "api.sock",
+];
+
+/// Folders that are not ours to share, however they are configured.
+const SYSTEM: [&str; 10] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr",
+];
+
+/// Whether the server's user may be given a place in `state`: a folder of root's below a top-level
+/// one, and none of the system's.
+pub fn may_share(state: &Path) -> bool {
+    let Ok(absolute) = std::path::absolute(state).and_then(|path| match fs::canonicalize(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(path),
+        canonical => canonical,
+    }) else {
+        return false;
+    };
+    absolute.components().count() > 2 && !SYSTEM.iter().any(|system| absolute.starts_with(system))
+}
+
 /// Lets `user` keep its files in `state`: the folder becomes writable for its group, and sticky,
 /// so that it cannot rename what others keep there. Files the server kept as another user become
 /// its own.
-pub fn give_state(state: &Path, user: User, not: &[&Path]) -> Result<(), IoError> {
+pub fn give_state(state: &Path, user: User) -> Result<(), IoError> {
     fs::create_dir_all(state).at("create", state)?;
     let metadata = fs::metadata(state).at("stat", state)?;
     let shared = metadata.permissions().mode() & 0o1000 != 0 && metadata.gid() == user.gid;
@@ -125,17 +155,11 @@ pub fn give_state(state: &Path, user: User, not: &[&Path]) -> Result<(), IoError
         let mode = (metadata.permissions().mode() & 0o7777) | 0o1070;
         fs::set_permissions(state, fs::Permissions::from_mode(mode)).at("chmod", state)?;
     }
-    for entry in fs::read_dir(state).at("list", state)?.flatten() {
-        let path = entry.path();
-        if !not.contains(&path.as_path()) {
-            give(&path, user)?;
-        }
-    }
-    Ok(())
+    give_server_files(state, user)
 }
 
-/// Gives files that root wrote into `state` (accounts, login links) to the server that keeps its
-/// journal there.
+/// Gives files that root wrote into `state` (accounts, index) to the server that keeps its journal
+/// there.
 pub fn hand_to_server(state: &Path) -> Result<(), IoError> {
     let Ok(journal) = fs::metadata(state.join("journal")) else {
         return Ok(());
@@ -143,12 +167,21 @@ pub fn hand_to_server(state: &Path) -> Result<(), IoError> {
     if !geteuid().is_root() || journal.uid() == 0 {
         return Ok(());
     }
+    give_server_files(
+        state,
+        User {
+            uid: journal.uid(),
+            gid: journal.gid(),
+        },
+    )
+}
+
+fn give_server_files(state: &Path, user: User) -> Result<(), IoError> {
     for entry in fs::read_dir(state).at("list", state)?.flatten() {
-        let path = entry.path();
-        let metadata = fs::symlink_metadata(&path).at("stat", &path)?;
-        if metadata.is_file() && metadata.uid() == 0 {
-            std::os::unix::fs::lchown(&path, Some(journal.uid()), Some(journal.gid()))
-                .at("chown", &path)?;
+        let name = entry.file_name();
+        let ours = |prefix: &&str| name.to_str().is_some_and(|name| name.starts_with(*prefix));
+        if SERVER_FILES.iter().any(ours) {
+            give(&entry.path(), user)?;
         }
     }
     Ok(())
@@ -256,5 +289,30 @@ mod tests {
         );
         chmod(&file, 0o644);
         assert_eq!(unreachable_for(stranger, &[], &[file]), None);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_given_away() {
+        for path in ["/", "/srv", "/etc/wirewitness", "/usr/share/x"] {
+            assert!(!may_share(Path::new(path)), "{path}");
+        }
+        assert!(may_share(Path::new("/var/lib/wirewitness")));
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["accounts.json", "somebody-elses"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        give_state(
+            dir.path(),
+            User {
+                uid: 61_234,
+                gid: 61_234,
+            },
+        )
+        .unwrap();
+        let uid = |name: &str| fs::metadata(dir.path().join(name)).unwrap().uid();
+        assert_eq!((uid("accounts.json"), uid("somebody-elses")), (61_234, 0));
     }
 }

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
-use crate::daemon::{Asked, CHILD, Signals, logging, privileges};
+use crate::daemon::{Asked, CHILD, Signals, logging};
 use crate::time::Timestamp;
 use crate::web::{Role, create_login_link};
 
@@ -59,6 +59,8 @@ async fn supervise(args: &Args, config: &Config) -> Result<(), Failure> {
             }
             () = wait_until_up(config), if !greeted => {
                 greeted = true;
+                recorder.worked = true;
+                server.worked = true;
                 greet(config)?;
             }
         }
@@ -86,6 +88,9 @@ struct Process {
     child: Child,
     started: Instant,
     quick_ends: u32,
+    /// Whether it was up once: then a mistake in a later configuration ends neither it for good
+    /// nor the other.
+    worked: bool,
 }
 
 impl Process {
@@ -95,6 +100,7 @@ impl Process {
             child: spawn(name, args)?,
             started: Instant::now(),
             quick_ends: 0,
+            worked: false,
         })
     }
 
@@ -106,7 +112,7 @@ impl Process {
     ) -> Result<(), Failure> {
         let status =
             ended.map_err(|error| Failure::Failed(format!("wait for {}: {error}", self.name)))?;
-        if status.code() == Some(USAGE) {
+        if status.code() == Some(USAGE) && !self.worked {
             // It said why.
             return Err(Failure::Usage(String::new()));
         }
@@ -115,7 +121,7 @@ impl Process {
         } else {
             self.quick_ends + 1
         };
-        let pause = if self.quick_ends < 20 {
+        let pause = if self.quick_ends < 20 && status.code() != Some(USAGE) {
             RESTART_SOON
         } else {
             RESTART_LATE
@@ -164,17 +170,25 @@ fn spawn(role: &str, args: &Args) -> Result<Child, Failure> {
         .map_err(failed)
 }
 
-/// Completes when the web server answers on its address.
+/// Completes when the web server answers a request: then it has everything open.
 async fn wait_until_up(config: &Config) {
     loop {
-        if tokio::net::TcpStream::connect(config.web.listen)
-            .await
-            .is_ok()
-        {
+        if answers(config).await.is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+async fn answers(config: &Config) -> std::io::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(config.web.listen).await?;
+    let request = format!(
+        "GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        config.web.listen
+    );
+    stream.write_all(request.as_bytes()).await?;
+    stream.read_u8().await.map(drop)
 }
 
 /// Says where to go, with a link that logs in once.
@@ -191,8 +205,6 @@ fn greet(config: &Config) -> Result<(), Failure> {
 
 fn login_code(config: &Config) -> Result<String, String> {
     let state_dir = config.state_dir();
-    let code = create_login_link(&state_dir, "admin", Role::Admin, Timestamp::now())
-        .map_err(|error| error.to_string())?;
-    privileges::hand_to_server(&state_dir).map_err(|error| error.to_string())?;
-    Ok(code)
+    create_login_link(&state_dir, "admin", Role::Admin, Timestamp::now())
+        .map_err(|error| error.to_string())
 }

@@ -19,6 +19,9 @@ use crate::trigger::sources::{self, Ready};
 use crate::trigger::status::Sources;
 use crate::web::{self, App, Bound, Parts};
 
+/// Where log files' places are kept, below the state directory.
+const TAILS: &str = "tails";
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> Result<(), Failure> {
     logging::init();
@@ -32,7 +35,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let bound = web::bind(&config.web).map_err(Failure::usage)?;
     let ready = config
         .triggers()
-        .bind(&state_dir, &sources)
+        .bind(&state_dir.join(TAILS), &sources)
         .map_err(Failure::usage)?;
     let gave_up_root = become_server(&config)?;
     let opened = Opened {
@@ -79,14 +82,17 @@ fn become_server(config: &Config) -> Result<bool, Failure> {
             .iter()
             .map(|logfile| logfile.path.clone())
             .collect();
-        if let Some(path) = privileges::unreachable_for(user, &folders, &files) {
+        let state_dir = config.state_dir();
+        let closed = privileges::unreachable_for(user, &folders, &files)
+            .or_else(|| (!privileges::may_share(&state_dir)).then(|| state_dir.clone()));
+        if let Some(path) = closed {
             tracing::warn!(
                 uid = user.uid,
                 path = %path.display(),
-                "the server stays root, without capabilities: its own user cannot reach this path"
+                "the server stays root, without capabilities: its own user cannot work with this path"
             );
         } else {
-            privileges::give_state(&config.state_dir(), user, &[ring, evidence])
+            privileges::give_state(&state_dir, user)
                 .map_err(|error| failed("hand the state directory to the server's user", &error))?;
             privileges::become_user(user)
                 .map_err(|error| failed("become the server's user", &error))?;

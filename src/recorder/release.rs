@@ -1,8 +1,8 @@
 //! Removes an incident whose retention ended: whole, with a tombstone.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, IoError};
 use crate::recorder::segment_file::sync_folder;
+use crate::recorder::store::make_folder;
 use crate::time::Timestamp;
 
 /// The folder of tombstones, below the incidents' folder.
@@ -51,12 +52,7 @@ pub fn release(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError
 
 fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError> {
     let folder = incidents.join(TOMBSTONES);
-    match fs::DirBuilder::new().mode(0o750).create(&folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(IoError::new("create", &folder, error));
-        }
-        _ => {}
-    }
+    make_folder(&folder, 0o750)?;
     let manifest = fs::read(incidents.join(id).join("manifest.json")).ok();
     let tombstone = Tombstone {
         id,
@@ -67,7 +63,20 @@ fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoE
     let text = serde_json::to_string(&tombstone)
         .map_err(std::io::Error::other)
         .at("write", &path)?;
-    let mut file = File::create(&path).at("create", &path)?;
+    // The server may write beside us: a name it planted is removed, never followed.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(IoError::new("replace", &path, error));
+        }
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(&path)
+        .at("create", &path)?;
     file.write_all(text.as_bytes()).at("write", &path)?;
     file.sync_all().at("fsync", &path)?;
     sync_folder(&folder)
@@ -105,5 +114,21 @@ mod tests {
         }
         let stone = fs::read_to_string(dir.path().join(".tombstones/i1.json")).unwrap();
         assert!(stone.contains("44136fa355b3678a"), "{stone}");
+    }
+
+    #[test]
+    fn a_planted_tombstone_is_replaced_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = dir.path().join("segment");
+        fs::write(&segment, b"packets").unwrap();
+        fs::create_dir_all(dir.path().join("i1")).unwrap();
+        fs::create_dir(dir.path().join(TOMBSTONES)).unwrap();
+        std::os::unix::fs::symlink(&segment, dir.path().join(".tombstones/i1.json")).unwrap();
+        release(dir.path(), "i1", Timestamp::from_ns(1)).unwrap();
+        assert_eq!(fs::read(&segment).unwrap(), b"packets");
+        fs::remove_dir_all(dir.path().join(TOMBSTONES)).unwrap();
+        fs::create_dir_all(dir.path().join("i2")).unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.path().join(TOMBSTONES)).unwrap();
+        assert!(release(dir.path(), "i2", Timestamp::from_ns(1)).is_err());
     }
 }

@@ -301,7 +301,7 @@ impl Store {
 
 /// Makes a folder unless it is there; whether it was made. A thing of that name which is no folder
 /// of ours is refused: the server may write beside it.
-fn make_folder(path: &Path, mode: u32) -> Result<bool, IoError> {
+pub(super) fn make_folder(path: &Path, mode: u32) -> Result<bool, IoError> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

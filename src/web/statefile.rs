@@ -80,7 +80,7 @@ impl StateFile {
     fn lock(&self) -> Result<File, IoError> {
         let path = self.path.with_extension("lock");
         let file = open_private(&path).at("open", &path)?;
-        self.give_to_owner_of_directory(&file)?;
+        self.give_to_server(&file)?;
         file.lock().at("lock", &path)?;
         Ok(file)
     }
@@ -98,7 +98,7 @@ impl StateFile {
             why,
         })?;
         let mut file = open_private(&new).at("create", &new)?;
-        self.give_to_owner_of_directory(&file)?;
+        self.give_to_server(&file)?;
         file.write_all(&text).at("write", &new)?;
         file.sync_all().at("fsync", &new)?;
         fs::rename(&new, &self.path).at("rename", &self.path)?;
@@ -114,9 +114,13 @@ impl StateFile {
     }
 
     /// Root changes accounts on the command line; the server, which may be another user, must
-    /// still be able to read them.
-    fn give_to_owner_of_directory(&self, file: &File) -> Result<(), IoError> {
-        let owner = fs::metadata(self.directory()).at("stat", self.directory())?;
+    /// still be able to read them. It is the one that keeps the journal here, or, before there is
+    /// one, the owner of the directory.
+    fn give_to_server(&self, file: &File) -> Result<(), IoError> {
+        let directory = self.directory();
+        let owner = fs::metadata(directory.join("journal"))
+            .or_else(|_| fs::metadata(directory))
+            .at("stat", directory)?;
         let mine = file.metadata().at("stat", &self.path)?;
         if rustix::process::geteuid().is_root() && mine.uid() != owner.uid() {
             std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
