@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::recorder::live::{End, Live};
 use crate::recorder::open::{CaptureOptions, open_live};
-use crate::recorder::protocol::InterfaceState;
+use crate::recorder::protocol::{GapCause, InterfaceState};
 use crate::recorder::shared::Shared;
 use crate::recorder::socket;
 use crate::recorder::writer::{Done, SlotWriter};
@@ -56,9 +56,28 @@ impl Capturer {
             Some(replay) => self.run_replay(&replay),
             None => self.run_live(),
         }
-        self.writer
-            .seal(Timestamp::now().max(self.writer.last_packet()), Vec::new());
+        self.end();
         self.shared.publish(self.writer.counters());
+    }
+
+    /// Ends the last segment: it vouches for the time up to now, or up to when the interface was
+    /// lost, and then that is on record.
+    fn end(&mut self) {
+        let now = Timestamp::now();
+        let live = self.options.replay.is_none();
+        let at = match self.blind_since.take() {
+            Some(since) => {
+                self.writer.gap(since, now, GapCause::InterfaceDown);
+                since
+            }
+            None if live => {
+                self.writer.vouch(now);
+                now
+            }
+            None => self.writer.last_packet(),
+        };
+        self.writer
+            .seal(at.max(self.writer.last_packet()), Vec::new());
     }
 
     fn run_live(&mut self) {

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, IoError};
 use crate::recorder::protocol::Gap;
+use crate::recorder::segment_file::sync_folder;
 use crate::time::Timestamp;
 
 /// Its file name.
@@ -17,6 +18,8 @@ pub const GAPS_FILE: &str = "gaps.jsonl";
 pub struct GapLog {
     file: File,
     path: PathBuf,
+    /// Bytes of whole lines.
+    len: u64,
 }
 
 impl GapLog {
@@ -32,15 +35,21 @@ impl GapLog {
         file.write_all(kept.as_bytes()).at("write", &fresh)?;
         file.sync_all().at("fsync", &fresh)?;
         fs::rename(&fresh, &path).at("rename", &fresh)?;
-        Ok(Self { file, path })
+        sync_folder(folder)?;
+        let len = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        Ok(Self { file, path, len })
     }
 
-    /// Appends a gap, durably.
+    /// Appends a gap, durably. What a failed attempt left is written over by the next.
     pub fn append(&mut self, gap: &Gap) -> Result<(), IoError> {
+        let line = line(gap);
+        self.file.set_len(self.len).at("cut", &self.path)?;
         self.file
-            .write_all(line(gap).as_bytes())
+            .write_all_at(line.as_bytes(), self.len)
             .at("write", &self.path)?;
-        self.file.sync_data().at("fdatasync", &self.path)
+        self.file.sync_data().at("fdatasync", &self.path)?;
+        self.len += u64::try_from(line.len()).unwrap_or(0);
+        Ok(())
     }
 }
 

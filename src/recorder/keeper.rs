@@ -1,7 +1,7 @@
 //! The keeper thread: writes slots to segment files and rotates the ring. It may wait for the
 //! disk; the capture thread never does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::IoError;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::segment_file::SegmentFile;
-use crate::recorder::shared::Shared;
+use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::{Slot, SlotFill, SlotRead};
 use crate::recorder::store::Store;
 use crate::recorder::writer::{Done, Event};
@@ -31,7 +31,7 @@ pub struct Keeper {
     /// Slots to be filled again.
     pub free: Sender<Slot>,
     /// The record of gaps.
-    pub gaps: GapLog,
+    pub gaps: Mutex<GapLog>,
     /// Bytes reserved for a segment.
     pub segment_bytes: u64,
     /// Closed when the recorder stops: a write that fails then is left to the next start.
@@ -47,7 +47,7 @@ struct Active {
 
 impl Keeper {
     /// Writes until the writer ends.
-    pub fn run(mut self) {
+    pub fn run(self) {
         let mut active = None;
         let events = self.events.clone();
         for event in &events {
@@ -55,7 +55,7 @@ impl Keeper {
         }
     }
 
-    fn handle(&mut self, event: Event, active: &mut Option<Active>) {
+    fn handle(&self, event: Event, active: &mut Option<Active>) {
         match event {
             Event::Opened(read) => *active = Some(Active { read, file: None }),
             Event::Progress { upto, at, done } => {
@@ -70,9 +70,7 @@ impl Keeper {
             }
             Event::Nothing { at, done } => self.answer(true, at, done),
             Event::Gap(gap) => {
-                if let Err(error) = self.gaps.append(&gap) {
-                    tracing::error!(%error, ?gap, "a gap could not be put on record");
-                }
+                self.until_it_works(|keeper| lock(&keeper.gaps).append(&gap));
             }
         }
     }
@@ -133,8 +131,8 @@ impl Keeper {
                         warned = Instant::now();
                         tracing::error!(interface = self.shared.name, %error, "the ring still cannot be written");
                     }
-                    self.make_room_for(&error);
-                    if self.is_stopping() {
+                    let freed = self.make_room_for(&error);
+                    if self.is_stopping(if freed { Duration::ZERO } else { RETRY }) {
                         return false;
                     }
                 }
@@ -142,24 +140,30 @@ impl Keeper {
         }
     }
 
-    /// Waits out the retry interval; true when the recorder stops meanwhile.
-    fn is_stopping(&self) -> bool {
-        let timeout = self.stopping.recv_timeout(RETRY);
+    /// Waits before another try; true when the recorder stops meanwhile.
+    fn is_stopping(&self, pause: Duration) -> bool {
+        let timeout = self.stopping.recv_timeout(pause);
         timeout == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
     }
 
-    /// On a full disk, what is oldest makes room for what is new.
-    fn make_room_for(&self, error: &IoError) {
+    /// On a full disk, what is oldest makes room for what is new; whether something was given up.
+    fn make_room_for(&self, error: &IoError) -> bool {
         if error.source.kind() != std::io::ErrorKind::StorageFull {
-            return;
+            return false;
         }
         match self.store.give_up_oldest() {
-            Ok(true) => tracing::warn!(
-                interface = self.shared.name,
-                "disk full: the oldest segment was given up"
-            ),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "disk full, and nothing can be given up"),
+            Ok(true) => {
+                tracing::warn!(
+                    interface = self.shared.name,
+                    "disk full: the oldest segment was given up"
+                );
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::error!(%error, "disk full, and nothing can be given up");
+                false
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use crate::recorder::socket;
 use crate::recorder::writer::Done;
 use crate::time::Timestamp;
 
+/// How often a quiet link is put on record as quiet.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+
 /// Why a capture ended.
 pub(super) enum End {
     /// A stop was asked for.
@@ -69,16 +72,17 @@ impl<'a> Live<'a> {
         self.capturer.writer.set_header(header, start);
         self.resumed(start, None);
         loop {
-            let writer = &mut self.capturer.writer;
             let sync = self.capturer.options.sync;
+            let writer = &mut self.capturer.writer;
             let taken = self
                 .capture
                 .dispatch(Some(BATCH), |packet| take(writer, &packet));
-            if writer.is_dirty() && self.last_flush.elapsed() >= sync {
-                self.flush();
+            let idle = matches!(taken, Ok(0));
+            if self.is_due(sync, idle) {
+                self.flush(idle);
             }
             self.publish();
-            if let Some(end) = self.answer() {
+            if let Some(end) = self.answer(idle) {
                 return end;
             }
             match taken {
@@ -93,6 +97,14 @@ impl<'a> Live<'a> {
                 Err(error) => return self.lost(format!("libpcap: {error}")),
             }
         }
+    }
+
+    /// Whether something should go to disk: packets after `sync`, and, on a quiet link, now and then
+    /// the statement that it was quiet.
+    fn is_due(&self, sync: Duration, idle: bool) -> bool {
+        let since = self.last_flush.elapsed();
+        let quiet = idle && !self.down && since >= HEARTBEAT;
+        quiet || (self.capturer.writer.is_dirty() && since >= sync)
     }
 
     /// How long to sleep when nothing comes.
@@ -115,7 +127,7 @@ impl<'a> Live<'a> {
     }
 
     /// Takes commands in; true once everything received before the oldest one is in the slot.
-    fn answer(&mut self) -> Option<End> {
+    fn answer(&mut self, idle: bool) -> Option<End> {
         loop {
             match self.capturer.commands.try_recv() {
                 Ok(Command::Flush { seal, done }) => {
@@ -133,9 +145,10 @@ impl<'a> Live<'a> {
         }
         self.capturer.shared.clear_wake();
         if let Some((since, asked)) = self.asked {
-            // A packet of after the request proves that all before it came; a quiet link proves
-            // it by the time after which the kernel hands over a block that is not full.
-            if self.capturer.writer.last_packet() >= asked || since.elapsed() >= 3 * BLOCK_TIMEOUT {
+            // A packet of after the request proves that all before it came. So does an empty buffer
+            // after the time in which the kernel hands over a block that is not full.
+            let drained = idle && since.elapsed() >= 3 * BLOCK_TIMEOUT;
+            if drained || self.capturer.writer.last_packet() >= asked {
                 self.asked = None;
                 self.answer_flush(asked);
             }
@@ -146,7 +159,7 @@ impl<'a> Live<'a> {
     fn answer_flush(&mut self, asked: Timestamp) {
         self.take_counts();
         let done = std::mem::take(&mut self.pending);
-        let at = asked.max(self.capturer.writer.last_packet());
+        let at = self.vouched(asked);
         if self.pending_seal && !self.down {
             self.capturer.writer.vouch(at);
         }
@@ -155,11 +168,30 @@ impl<'a> Live<'a> {
         self.last_flush = Instant::now();
     }
 
-    fn flush(&mut self) {
+    /// Lets the keeper write what is there. With an empty buffer that is everything up to now;
+    /// otherwise everything up to the last packet taken.
+    fn flush(&mut self, idle: bool) {
         self.take_counts();
-        let at = Timestamp::now().max(self.capturer.writer.last_packet());
+        let writer = &mut self.capturer.writer;
+        if idle && !self.down && !writer.is_dirty() {
+            writer.vouch(Timestamp::now());
+            writer.touch();
+        }
+        let at = if idle {
+            Timestamp::now()
+        } else {
+            writer.last_packet()
+        };
+        let at = self.vouched(at);
         self.capturer.writer.flush(at, Vec::new());
         self.last_flush = Instant::now();
+    }
+
+    /// Up to when a sample at `at` may vouch: not beyond the moment the link went down.
+    fn vouched(&self, at: Timestamp) -> Timestamp {
+        let blind = self.capturer.blind_since.filter(|_| self.down);
+        let at = blind.map_or(at, |since| since.min(at));
+        at.max(self.capturer.writer.last_packet())
     }
 
     /// Lets nothing more in, takes out what is there, counts to the last packet.
@@ -217,7 +249,9 @@ impl<'a> Live<'a> {
         }
         let drops = self.capturer.shared.link.drops.load(Ordering::Relaxed);
         let since = drops.saturating_sub(self.drops_before);
-        self.capturer.writer.counters().dropped_iface = self.drops_earlier + since;
+        // The driver's counter goes with the interface; what was lost stays lost.
+        let dropped = &mut self.capturer.writer.counters().dropped_iface;
+        *dropped = (*dropped).max(self.drops_earlier + since);
     }
 
     /// Publishes counters; rates once a second.

@@ -119,6 +119,9 @@ fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
     };
     let mut file = options().open(&target).at("open", &target)?;
     let on_disk = file.metadata().at("stat", &target)?.len();
+    // What an interrupted recovery wrote behind the slot's bytes is written again.
+    let on_disk = on_disk.min(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    file.set_len(on_disk).at("cut", &target)?;
     let from = usize::try_from(on_disk).unwrap_or(usize::MAX);
     let missing = bytes.get(from..).unwrap_or_default();
     file.seek(SeekFrom::End(0)).at("seek", &target)?;
@@ -422,14 +425,22 @@ mod tests {
             bytes: &whole,
         };
         let mut results = Vec::new();
-        for on_disk in [None, Some(0), Some(100), Some(whole.len())] {
+        let torn_end = [&whole[..], &[5, 0, 0, 0, 0, 16]].concat();
+        for on_disk in [
+            None,
+            Some(0),
+            Some(100),
+            Some(whole.len()),
+            Some(torn_end.len()),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name(1).to_string());
             if let Some(len) = on_disk {
-                fs::write(&path, &whole[..len]).unwrap();
+                fs::write(&path, &torn_end[..len]).unwrap();
             }
             // An empty file is no segment yet: its bytes are all in the slot.
             let recovered = recover(dir.path(), &[leftover]).unwrap();
+            assert!(matches!(inspect(&path).unwrap(), Ends::Sealed));
             assert_eq!(recovered.until, Some(at(1002)));
             results.push(fs::read(&path).unwrap());
         }

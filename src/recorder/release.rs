@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::Serialize;
@@ -63,6 +63,10 @@ fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoE
     let text = serde_json::to_string(&tombstone)
         .map_err(std::io::Error::other)
         .at("write", &path)?;
+    // A release that was interrupted left its tombstone, and perhaps no manifest.
+    if is_whole_tombstone(&path) {
+        return Ok(());
+    }
     // The server may write beside us: a name it planted is removed, never followed.
     match fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -80,6 +84,14 @@ fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoE
     file.write_all(text.as_bytes()).at("write", &path)?;
     file.sync_all().at("fsync", &path)?;
     sync_folder(&folder)
+}
+
+/// Whether a tombstone of ours is there already.
+fn is_whole_tombstone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| {
+        metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw()
+    }) && fs::read(path)
+        .is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).is_ok())
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::Store;
 use crate::recorder::watch;
-use crate::recorder::writer::{SlotWriter, WriterParts};
+use crate::recorder::writer::{SlotWriter, WriterParts, channel_capacity};
+use crate::ring::catalog::Catalog;
 use crate::ring::names::folder_name;
 use crate::time::{Timestamp, Window};
 
@@ -308,7 +309,12 @@ impl Port {
         let folder = ring.join(folder_name(name));
         make_root(&folder, config.group, 0o2750)?;
         let slot_path = slot_path(config, name)?;
-        let recovered = recover_port(&folder, &slot_path, name)?;
+        let now = Timestamp::now();
+        let (recovered, gaps) = with_room(&folder, || {
+            let recovered = recover_port(&folder, &slot_path, name)?;
+            let gaps = open_gaps(&folder, name, &recovered, now)?;
+            Ok((recovered, gaps))
+        })?;
         let segment = config.ring.segment.as_u64();
         let size = config.ring.size.as_u64();
         let store = Arc::new(Store::new(
@@ -333,19 +339,8 @@ impl Port {
         for slot in slots {
             drop(give.send(slot));
         }
-        // Opened and sealed: two events a slot at most; the rest is room for progress.
-        let (send, events) = bounded(4 * count + 256);
+        let (send, events) = bounded(channel_capacity(count));
         let (commands, asked) = bounded(1024);
-        let now = Timestamp::now();
-        let mut gaps = GapLog::open(&folder, store.holding().from.unwrap_or(now))?;
-        if let Some(from) = recovered.until {
-            gaps.append(&Gap {
-                interface: name.to_owned(),
-                from,
-                to: now,
-                cause: GapCause::RecorderDown,
-            })?;
-        }
         let next_number = store.newest().map_or(0, |newest| newest + 1);
         let writer = SlotWriter::new(WriterParts {
             interface: name.to_owned(),
@@ -360,7 +355,7 @@ impl Port {
             shared: Arc::clone(&shared),
             events,
             free: give,
-            gaps,
+            gaps: Mutex::new(gaps),
             segment_bytes: segment,
             stopping: stopped.clone(),
         };
@@ -407,6 +402,52 @@ impl Port {
     fn must_seal(&self, window: &Window) -> bool {
         let durable = self.shared.durable().unwrap_or(Timestamp::MIN);
         self.store.is_open_over(window) || durable < window.to
+    }
+}
+
+/// How long gaps stay on record after their packets were rotated away: an incident that was opened
+/// meanwhile still needs them.
+const GAPS_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// Opens the record of gaps, with the one that ends now.
+fn open_gaps(
+    folder: &Path,
+    name: &str,
+    recovered: &Recovered,
+    now: Timestamp,
+) -> Result<GapLog, IoError> {
+    let oldest = recovered
+        .catalog
+        .segments()
+        .first()
+        .map_or(now, |segment| segment.name.first);
+    let mut gaps = GapLog::open(folder, oldest.min(now).minus(GAPS_KEPT))?;
+    if let Some(from) = recovered.until {
+        let cause = GapCause::RecorderDown;
+        gaps.append(&Gap {
+            interface: name.to_owned(),
+            from,
+            to: now,
+            cause,
+        })?;
+    }
+    Ok(gaps)
+}
+
+/// Repeats `work` on a full disk, giving up the oldest segment each time: a recorder that cannot
+/// start records nothing at all. The newest segment is never given up.
+fn with_room<T>(folder: &Path, mut work: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
+    loop {
+        let error = match work() {
+            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => error,
+            result => return result,
+        };
+        let catalog = Catalog::scan(folder)?;
+        let [oldest, _, ..] = catalog.segments() else {
+            return Err(error);
+        };
+        tracing::warn!(segment = %oldest.path.display(), "disk full: the oldest segment was given up");
+        fs::remove_file(&oldest.path).at("give up", &oldest.path)?;
     }
 }
 

@@ -277,7 +277,7 @@ impl Store {
         let name = name.to_string();
         let link = self.pin_folder(&pin.id).join(&name);
         match fs::hard_link(self.folder.join(&name), &link) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.renew(pin, &name, &link),
             // Rotated away between listing and linking cannot be: both hold the lock. It was
             // deleted by someone else, and what is gone is reported by its absence.
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -286,6 +286,27 @@ impl Store {
             }
             result => result.at("link", &link),
         }
+    }
+
+    /// A link that is there may be to a file that was written anew since: then it is replaced.
+    fn renew(&self, pin: &Pin, name: &str, link: &Path) -> Result<(), IoError> {
+        let source = self.folder.join(name);
+        let inode = |path: &Path| fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
+        let (Ok(ours), Ok(theirs)) = (inode(&source), inode(link)) else {
+            return Ok(());
+        };
+        if ours == theirs {
+            return Ok(());
+        }
+        let fresh = self.pin_folder(&pin.id).join(format!(".{name}.new"));
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(IoError::new("replace", &fresh, error));
+            }
+            _ => {}
+        }
+        fs::hard_link(&source, &fresh).at("link", &fresh)?;
+        fs::rename(&fresh, link).at("link", link)
     }
 
     fn link_loudly(&self, pin: &Pin, name: SegmentName) {
@@ -319,14 +340,16 @@ pub(super) fn make_folder(path: &Path, mode: u32) -> Result<bool, IoError> {
 /// An incident's folder: ours, so that the server cannot rename what we put there; sticky and
 /// writable for the server's group, so that it can add files of its own.
 fn make_incident_folder(incidents: &Path, incident: &Path) -> Result<(), IoError> {
-    if make_folder(incident, 0o750)? {
-        let group = fs::metadata(incidents).at("stat", incidents)?.gid();
-        let own = fs::metadata(incident).at("stat", incident)?.gid();
-        if group != own {
-            std::os::unix::fs::chown(incident, None, Some(group)).at("chgrp", incident)?;
-        }
-        let mode = fs::Permissions::from_mode(0o3770);
-        fs::set_permissions(incident, mode).at("chmod", incident)?;
+    const MODE: u32 = 0o3770;
+    make_folder(incident, 0o750)?;
+    // A crash may have left it half made: group and mode are looked at every time.
+    let group = fs::metadata(incidents).at("stat", incidents)?.gid();
+    let own = fs::symlink_metadata(incident).at("stat", incident)?;
+    if own.gid() != group {
+        std::os::unix::fs::chown(incident, None, Some(group)).at("chgrp", incident)?;
+    }
+    if own.gid() != group || own.mode() & 0o7777 != MODE {
+        fs::set_permissions(incident, fs::Permissions::from_mode(MODE)).at("chmod", incident)?;
     }
     Ok(())
 }
@@ -408,6 +431,31 @@ mod tests {
             [1, 2],
             "a pin that ended takes nothing more"
         );
+    }
+
+    #[test]
+    fn a_segment_written_anew_replaces_the_link_to_the_old_file() {
+        let (_dir, store) = rig();
+        add(&store, 1);
+        let window = Window::new(at(12), at(20));
+        store.pin("i1", window, true).unwrap();
+        let path = store.folder().join(name(1).to_string());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"whole").unwrap();
+        store.pin("i1", window, true).unwrap();
+        let link = store.pin_folder("i1").join(name(1).to_string());
+        assert_eq!(fs::read(link).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_half_made_incident_folder_is_mended() {
+        let (dir, store) = rig();
+        add(&store, 1);
+        let incident = dir.path().join("incidents/i1");
+        fs::DirBuilder::new().mode(0o750).create(&incident).unwrap();
+        store.pin("i1", Window::new(at(12), at(20)), true).unwrap();
+        let mode = fs::metadata(&incident).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o3770);
     }
 
     #[test]

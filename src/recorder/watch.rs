@@ -30,8 +30,10 @@ pub fn look(shared: &Shared) {
     let index = socket::interface_index(&shared.name).unwrap_or(0);
     let up = index != 0 && is_up(&shared.name);
     let link = &shared.link;
-    link.drops
-        .store(driver_drops(&shared.name), Ordering::Relaxed);
+    if index != 0 {
+        link.drops
+            .store(driver_drops(&shared.name), Ordering::Relaxed);
+    }
     let changed = link.index.swap(index, Ordering::AcqRel) != index;
     if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
         shared.wake();

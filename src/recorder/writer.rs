@@ -1,6 +1,8 @@
 //! Encodes packets into slots and hands them to the keeper. Runs on the capture thread: no
 //! allocation, no lock, no system call per packet.
 
+use std::time::Duration;
+
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use crate::counters::Counters;
@@ -10,8 +12,20 @@ use crate::recorder::protocol::{Gap, GapCause};
 use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
 use crate::time::Timestamp;
 
+/// How far samples and packets may disagree on the order of things.
+const LITTLE: Duration = Duration::from_secs(1);
 /// Room kept in every slot for the sample that seals it.
 const RESERVE: usize = SAMPLE_LEN + BLOCK_BYTES;
+
+/// Events that may wait before progress is left out. The channel holds this many beside those of
+/// all slots ([`channel_capacity`]).
+const PROGRESS_MAX: usize = 256;
+
+/// How many events the channel to the keeper must hold with so many slots: opened, sealed and a gap
+/// for each, progress, and flushes that somebody waits for.
+pub const fn channel_capacity(slots: usize) -> usize {
+    4 * slots + 4 * PROGRESS_MAX
+}
 
 /// Answered (or dropped, on failure) when what was asked for is durable.
 pub type Done = Sender<()>;
@@ -70,6 +84,8 @@ pub struct SlotWriter {
     counters: Counters,
     /// The counters of the last sample.
     accounted: Counters,
+    /// Whether a sample is wanted although nothing came.
+    touched: bool,
     full_since: Option<Timestamp>,
     scratch: Vec<u8>,
 }
@@ -108,6 +124,7 @@ impl SlotWriter {
             start: parts.start,
             counters: Counters::default(),
             accounted: Counters::default(),
+            touched: false,
             full_since: None,
             scratch: Vec::with_capacity(2 * BLOCK_BYTES),
         }
@@ -131,7 +148,7 @@ impl SlotWriter {
     /// Whether packets were written, or lost, since the last sample.
     pub fn is_dirty(&self) -> bool {
         let written = |fill: &SlotFill| fill.len() > self.sampled;
-        self.fill.as_ref().is_some_and(written) || self.counters != self.accounted
+        self.touched || self.fill.as_ref().is_some_and(written) || self.counters != self.accounted
     }
 
     /// Sets what every segment begins with; a segment that began otherwise is sealed.
@@ -149,6 +166,7 @@ impl SlotWriter {
         if self.fill.as_ref().is_some_and(|fill| fill.room() < need) {
             self.seal(at, Vec::new());
         }
+        self.last_packet = at;
         if self.fill.is_none() && !self.open(at, at) {
             self.counters.dropped_ring += 1;
             return;
@@ -158,7 +176,6 @@ impl SlotWriter {
             fill.commit(len);
             self.counters.written += 1;
             self.counters.written_bytes += u64::try_from(data.len()).unwrap_or(0);
-            self.last_packet = at;
         } else {
             self.counters.dropped_ring += 1;
         }
@@ -168,6 +185,11 @@ impl SlotWriter {
     /// is open, an empty one carries the count: a loss at the end of a burst is on record as soon
     /// as a slot is free, not when the next packet comes.
     pub fn flush(&mut self, at: Timestamp, done: Vec<Done>) {
+        // Behind a keeper that waits for the disk, nothing is gained by more to write: the rest of
+        // the channel belongs to segments.
+        if done.is_empty() && self.events.len() >= PROGRESS_MAX {
+            return;
+        }
         if self.is_dirty() {
             self.vouch(at);
         }
@@ -204,6 +226,11 @@ impl SlotWriter {
         if self.fill.is_none() && !self.header.is_empty() {
             self.open(self.last_sample.min(at), at);
         }
+    }
+
+    /// Makes the next flush write a sample although nothing came.
+    pub fn touch(&mut self) {
+        self.touched = true;
     }
 
     /// Reports a span that was not recorded.
@@ -248,6 +275,13 @@ impl SlotWriter {
     /// Appends a sample that ends at a block boundary.
     fn sample(&mut self, at: Timestamp, last: bool) {
         let Some(fill) = &mut self.fill else { return };
+        // The clock a sample takes its time from may be a little ahead of the packets'; a step back
+        // is more than a little.
+        let at = if self.last_sample.since(at) < LITTLE {
+            at.max(self.last_sample)
+        } else {
+            at
+        };
         let end = (fill.len() + SAMPLE_LEN).next_multiple_of(BLOCK_BYTES);
         let sample = Sample {
             at,
@@ -264,6 +298,7 @@ impl SlotWriter {
         self.sampled = fill.len();
         self.last_sample = at;
         self.accounted = self.counters;
+        self.touched = false;
     }
 
     /// The channel holds more than all slots can be in flight; only progress may be left out.
