@@ -13,7 +13,7 @@ use crate::incident::verify::verify as verify_evidence;
 use crate::index::Index;
 use crate::recorder::release::is_incident_id;
 use crate::time::Window;
-use crate::web::{Accounts, Role};
+use crate::web::{AccountError, Accounts, Role};
 
 /// The longest password read from standard input, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -73,13 +73,13 @@ pub fn user(args: &Args, action: &UserAction) -> Result<(), Failure> {
     match action {
         UserAction::Add { name, role } => accounts.change(|a| {
             a.add(name, &read_password()?, (*role).into())
-                .map_err(Failure::usage)
+                .map_err(account_failure)
         }),
         UserAction::Passwd { name } => accounts.change(|a| {
             a.set_password(name, &read_password()?)
-                .map_err(Failure::usage)
+                .map_err(account_failure)
         }),
-        UserAction::Remove { name } => accounts.change(|a| a.remove(name).map_err(Failure::usage)),
+        UserAction::Remove { name } => accounts.change(|a| a.remove(name).map_err(account_failure)),
         UserAction::List => {
             let listed = accounts.accounts.list().map_err(Failure::failed)?;
             if args.json {
@@ -98,6 +98,16 @@ pub fn user(args: &Args, action: &UserAction) -> Result<(), Failure> {
     }
 }
 
+/// What the caller named is wrong, or the file could not be changed.
+fn account_failure(error: AccountError) -> Failure {
+    match error {
+        AccountError::File(_) | AccountError::Random(_) | AccountError::Hash(_) => {
+            Failure::failed(error)
+        }
+        error => Failure::usage(error),
+    }
+}
+
 /// `token ...`
 pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
     let TokenAction::Create { name, role } = action;
@@ -105,7 +115,7 @@ pub fn token(args: &Args, action: &TokenAction) -> Result<(), Failure> {
     Store::open(args)?.change(|accounts| {
         token = accounts
             .create_token(name, (*role).into())
-            .map_err(Failure::usage)?;
+            .map_err(account_failure)?;
         Ok(())
     })?;
     if args.json {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::args::{Args, Format};
-use crate::cli::client::{Client, incident_path};
+use crate::cli::client::{Client, ClientError, incident_path};
 use crate::cli::{Failure, load_config, show};
 use crate::incident::model::Incident;
 
@@ -19,6 +19,17 @@ pub fn client(args: &Args) -> Result<Client, Failure> {
     }
     let socket = load_config(args)?.web.socket;
     Client::local(&socket, args.token.clone()).map_err(Failure::failed)
+}
+
+/// More incidents than there are.
+const ALL: &str = "1000000";
+
+/// A request the server found wrong is wrong usage; everything else is a failure.
+fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused { status: 400, .. } => Failure::usage(error),
+        error => Failure::failed(error),
+    }
 }
 
 /// What `freeze` was asked for.
@@ -45,7 +56,7 @@ pub fn freeze(args: &Args, freeze: &Freeze<'_>) -> Result<(), Failure> {
     });
     let answer: Value = client(args)?
         .post("/api/v1/incidents", &without_nulls(body))
-        .map_err(Failure::failed)?;
+        .map_err(failure)?;
     if args.json {
         return show::json(&answer);
     }
@@ -67,8 +78,8 @@ fn without_nulls(mut body: Value) -> Value {
 /// `incidents`
 pub fn incidents(args: &Args) -> Result<(), Failure> {
     let incidents: Vec<Incident> = client(args)?
-        .get("/api/v1/incidents", &[])
-        .map_err(Failure::failed)?;
+        .get("/api/v1/incidents", &[("limit", Some(ALL))])
+        .map_err(failure)?;
     if args.json {
         show::json(&incidents)
     } else {
@@ -80,7 +91,7 @@ pub fn incidents(args: &Args) -> Result<(), Failure> {
 pub fn incident(args: &Args, id: &str) -> Result<(), Failure> {
     let incident: Incident = client(args)?
         .get(&incident_path(id, ""), &[])
-        .map_err(Failure::failed)?;
+        .map_err(failure)?;
     if args.json {
         show::json(&incident)
     } else {
@@ -88,11 +99,9 @@ pub fn incident(args: &Args, id: &str) -> Result<(), Failure> {
     }
 }
 
-/// `status`: exit code 1 when the recorder is not there.
+/// `status`: shows what there is, also when the recorder is not there (`doctor` judges).
 pub fn status(args: &Args) -> Result<(), Failure> {
-    let status: Value = client(args)?
-        .get("/api/v1/status", &[])
-        .map_err(Failure::failed)?;
+    let status: Value = client(args)?.get("/api/v1/status", &[]).map_err(failure)?;
     if args.json {
         show::json(&status)
     } else {
@@ -139,7 +148,7 @@ pub fn export(args: &Args, export: &Export<'_>) -> Result<(), Failure> {
         return client
             .download(&path, &parameters, &mut out)
             .map(drop)
-            .map_err(Failure::failed);
+            .map_err(failure);
     }
     let target = export
         .output
@@ -171,9 +180,7 @@ fn to_file(
     let failed =
         |error: io::Error| Failure::Failed(format!("write {}: {error}", partial.display()));
     let mut out = BufWriter::new(File::create(&partial).map_err(failed)?);
-    let result = client
-        .download(path, parameters, &mut out)
-        .map_err(Failure::failed);
+    let result = client.download(path, parameters, &mut out).map_err(failure);
     let finished = result.and_then(|downloaded| {
         out.flush().map_err(failed)?;
         fs::rename(&partial, target).map_err(failed)?;

@@ -157,6 +157,9 @@ impl Config {
         if self.evidence.quota.as_u64() == 0 {
             return Err("evidence.quota: is 0; nothing could be kept".to_owned());
         }
+        if self.window.before.is_zero() && self.window.after.is_zero() {
+            return Err("window: before and after are both 0; nothing would be kept".to_owned());
+        }
         if !self.capture.filter.is_empty() {
             BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
                 .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;
@@ -175,7 +178,14 @@ impl Config {
                 ));
             }
         }
+        if self.capture.interfaces.is_empty() {
+            warnings
+                .push("capture.interfaces: is empty; the recorder needs at least one".to_owned());
+        }
         for hook in &self.webhook {
+            if let Some(Err(error)) = hook.token_file.as_ref().map(fs::read_to_string) {
+                warnings.push(format!("[[webhook]] {}: token_file: {error}", hook.name));
+            }
             if hook
                 .token
                 .as_ref()

@@ -18,8 +18,8 @@ use crate::time::Timestamp;
 /// Shorter passwords are refused.
 const PASSWORD_CHARS_MIN: usize = 8;
 /// Longer ones too: hashing them would be work for an attacker to give us.
-const PASSWORD_BYTES_MAX: usize = 1024;
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const PASSWORD_BYTES_MAX: usize = 1024;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 
 /// What an account may do; each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
-use super::accounts::{AccountError, Accounts, Role};
+use super::accounts::{AccountError, Accounts, NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Role};
 use super::links;
 use super::problem::Problem;
 use super::serve::Peer;
@@ -117,6 +117,10 @@ impl Auth {
     ) -> Result<(Principal, String), Problem> {
         let client = throttle_key(peer);
         take(&self.clients, &client)?;
+        // No account has such a name or password: nothing of it is kept or logged.
+        if name.len() > NAME_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
+            return Err(bad_credentials());
+        }
         take(&self.names, &name)?;
         let _permit = self.hashes.acquire().await;
         let auth = Arc::clone(self);

@@ -48,8 +48,12 @@ pub(super) async fn freeze(
     let mut trigger = Trigger::new(Kind::Manual, &principal.name, subject, reason, now, now);
     trigger.before = span("before", body.before.as_deref())?;
     trigger.after = span("after", body.after.as_deref())?;
+    if trigger.before == Some(Duration::ZERO) && trigger.after == Some(Duration::ZERO) {
+        let detail = "before and after are both 0: nothing would be kept";
+        return Err(Problem::bad("bad_span", detail));
+    }
     if let Some(filter) = given(body.filter.as_deref()) {
-        check_filter(filter)?;
+        check_filter(filter).await?;
         trigger.suggested_filter = Some(filter.to_owned());
     }
     let accepted = app.incidents().intake().submit(trigger).await;
@@ -78,8 +82,20 @@ fn span(name: &str, text: Option<&str>) -> Result<Option<Duration>, Problem> {
     Ok(Some(span))
 }
 
-fn check_filter(filter: &str) -> Result<(), Problem> {
-    BpfFilter::compile(filter, 1, 262_144)
-        .map(|_| ())
-        .map_err(|error| Problem::bad("bad_filter", error.to_string()))
+async fn check_filter(filter: &str) -> Result<(), Problem> {
+    match filter_error(filter).await? {
+        None => Ok(()),
+        Some(words) => Err(Problem::bad("bad_filter", words)),
+    }
+}
+
+/// libpcap's words on a filter that does not compile. On a thread that may wait: a host name in it
+/// asks the name server, and that may be what is broken.
+pub(super) async fn filter_error(filter: &str) -> Result<Option<String>, Problem> {
+    let text = filter.to_owned();
+    let compiled = tokio::task::spawn_blocking(move || BpfFilter::compile(&text, 1, 262_144));
+    let compiled = compiled
+        .await
+        .map_err(|error| Problem::internal("check the filter", error))?;
+    Ok(compiled.err().map(|error| error.to_string()))
 }

@@ -12,7 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::response::{IntoResponse, Response};
 
 use super::body;
-use super::freeze::{Frozen, not_durable};
+use super::freeze::{Frozen, filter_error, not_durable};
 use super::problem::Problem;
 use super::state::App;
 use crate::time::Timestamp;
@@ -66,7 +66,7 @@ async fn take_call(app: &App, name: &str, request: Request) -> Result<Response, 
     }
     body::check_json(request.headers())?;
     let bytes = body::read(request.into_body()).await?;
-    let trigger = match hook.accept(&bytes, received) {
+    let mut trigger = match hook.accept(&bytes, received) {
         HookOutcome::Trigger(trigger) => trigger,
         HookOutcome::Nothing => return Ok(Json(Frozen { incident: None }).into_response()),
         HookOutcome::Refused(BodyError::TooLarge) => {
@@ -79,6 +79,13 @@ async fn take_call(app: &App, name: &str, request: Request) -> Result<Response, 
         }
         HookOutcome::Refused(error) => return Err(Problem::bad("bad_body", error.to_string())),
     };
+    if let Some(filter) = &trigger.suggested_filter
+        && let Some(words) = filter_error(filter).await?
+    {
+        // A wrong suggestion must not cost the freeze.
+        trigger.suggested_filter = None;
+        trigger.fields.insert("filter_error".to_owned(), words);
+    }
     let accepted = app.incidents().intake().submit(*trigger).await;
     let accepted = accepted.map_err(|refused| not_durable(&refused))?;
     hook.handle().triggered();

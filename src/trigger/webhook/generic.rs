@@ -37,6 +37,21 @@ struct Body {
     key: Option<String>,
     #[serde(default)]
     status: Option<String>,
+    /// What other senders call these things.
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
+}
+
+/// Names under which senders that know nothing of us put a text.
+const TEXTS: [&str; 5] = ["message", "summary", "title", "description", "msg"];
+/// Names under which they put what it is about.
+const SUBJECTS: [&str; 5] = ["host", "hostname", "instance", "name", "alert"];
+
+/// The first of `names` that holds a text.
+fn first_text(other: &BTreeMap<String, Value>, names: &[&str]) -> Option<String> {
+    names
+        .iter()
+        .find_map(|name| word(other.get(*name)?.as_str().map(str::to_owned)))
 }
 
 /// The trigger of a call of the hook `name`; `None` when its status says that all is well again.
@@ -49,8 +64,8 @@ pub fn parse_generic(
     if matches!(body.status.as_deref(), Some("resolved" | "ok" | "OK")) {
         return Ok(None);
     }
-    let subject = word(body.subject);
-    let text = word(body.text);
+    let subject = word(body.subject).or_else(|| first_text(&body.other, &SUBJECTS));
+    let text = word(body.text).or_else(|| first_text(&body.other, &TEXTS));
     let (subject, text) = match (subject, text) {
         (None, None) => {
             return Err(BodyError::Value {
@@ -72,6 +87,12 @@ pub fn parse_generic(
     let mut trigger = Trigger::new(Kind::Webhook, name, &subject, &text, time.at, received);
     trigger.before = span("before", body.before.as_deref())?;
     trigger.after = span("after", body.after.as_deref())?;
+    if trigger.before == Some(Duration::ZERO) && trigger.after == Some(Duration::ZERO) {
+        return Err(BodyError::Value {
+            key: "before",
+            why: "before and after are both 0: nothing would be kept".to_owned(),
+        });
+    }
     trigger.suggested_filter = word(body.filter).map(bounded);
     trigger.dedup_key = word(body.key).map(bounded);
     let mut values = BTreeMap::new();
