@@ -226,6 +226,12 @@ pub fn join_group(gid: u32) -> std::io::Result<()> {
 /// Keeps only those of `keep` that this process has, and lets nothing it starts gain any.
 pub fn keep_only(keep: &[Capability]) -> Result<(), caps::errors::CapsError> {
     let held = caps::read(None, CapSet::Permitted)?;
+    // Under a service manager that arranged all this, even asking may be forbidden.
+    let ambient = caps::read(None, CapSet::Ambient)?;
+    if held.iter().all(|cap| keep.contains(cap)) && ambient.is_empty() {
+        forbid_new_privileges();
+        return Ok(());
+    }
     let wanted: CapsHashSet = keep
         .iter()
         .copied()
@@ -242,10 +248,14 @@ pub fn keep_only(keep: &[Capability]) -> Result<(), caps::errors::CapsError> {
     caps::clear(None, CapSet::Inheritable)?;
     caps::set(None, CapSet::Effective, &wanted)?;
     caps::set(None, CapSet::Permitted, &wanted)?;
+    forbid_new_privileges();
+    Ok(())
+}
+
+fn forbid_new_privileges() {
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         tracing::warn!(%error, "no_new_privs cannot be set");
     }
-    Ok(())
 }
 
 #[cfg(test)]
