@@ -177,10 +177,7 @@ impl Store {
 
 fn read_password() -> Result<String, Failure> {
     if io::stdin().is_terminal() {
-        eprint!("Password (ends with Enter; it is shown): ");
-        let mut line = String::new();
-        io::stdin().read_line(&mut line).map_err(Failure::failed)?;
-        return checked(&line);
+        return read_hidden();
     }
     let mut text = String::new();
     io::stdin()
@@ -188,6 +185,23 @@ fn read_password() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(Failure::failed)?;
     checked(&text)
+}
+
+/// Reads a line from the terminal without showing it.
+fn read_hidden() -> Result<String, Failure> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = io::stdin();
+    let shown = tcgetattr(&stdin).map_err(Failure::failed)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    eprint!("Password: ");
+    tcsetattr(&stdin, OptionalActions::Now, &hidden).map_err(Failure::failed)?;
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    tcsetattr(&stdin, OptionalActions::Now, &shown).map_err(Failure::failed)?;
+    eprintln!();
+    read.map_err(Failure::failed)?;
+    checked(&line)
 }
 
 fn checked(text: &str) -> Result<String, Failure> {

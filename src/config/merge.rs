@@ -37,8 +37,11 @@ fn is_tables(list: &[toml::Value]) -> bool {
 
 fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-    let message = error.message();
-    let hint = nearest(message)
+    let message = error.message().replace(
+        "expected parsable string",
+        "expected a size such as 16MiB or 100GiB",
+    );
+    let hint = nearest(&message)
         .map(|key| format!("; did you mean `{key}`?"))
         .unwrap_or_default();
     ConfigError::new(format!(

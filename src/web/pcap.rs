@@ -169,8 +169,9 @@ impl Order {
     fn describe(&self) -> String {
         let filter = self.filter.as_deref().unwrap_or("none");
         format!(
-            "{:?}, window {}, filter {filter:?}",
-            self.format, self.window
+            "{}, window {}, filter {filter}",
+            self.format.extension(),
+            self.window
         )
     }
 
