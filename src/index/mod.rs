@@ -8,8 +8,10 @@ mod schema;
 mod table;
 pub mod timeline;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -62,11 +64,40 @@ pub struct Rebuilt {
     pub failed: Vec<(String, String)>,
 }
 
+/// The writing connection and the file it writes to.
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    file: Option<FileId>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// The file that lies at `path` now.
+fn file_at(path: &Path) -> Option<FileId> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+impl Writer {
+    fn open(path: &Path) -> Result<(Self, Option<PathBuf>), IndexError> {
+        let (connection, moved_aside) = schema::open(path)?;
+        let file = file_at(path);
+        Ok((Self { connection, file }, moved_aside))
+    }
+
+    /// Whether what it writes is what readers find at `path`.
+    fn is_at(&self, path: &Path) -> bool {
+        self.file.is_some() && self.file == file_at(path)
+    }
+}
+
 /// The flow index.
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
-    writer: Mutex<Connection>,
+    writer: Mutex<Option<Writer>>,
     moved_aside: Option<PathBuf>,
 }
 
@@ -74,10 +105,10 @@ impl Index {
     /// Opens or creates the index. A file that is damaged, foreign or of a newer version is moved
     /// aside and replaced by an empty index: see [`Index::moved_aside`].
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        let (writer, moved_aside) = schema::open(path)?;
+        let (writer, moved_aside) = Writer::open(path)?;
         Ok(Self {
             path: path.to_owned(),
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Some(writer)),
             moved_aside,
         })
     }
@@ -118,24 +149,8 @@ impl Index {
                 .extend(damaged.map(|text| format!("{}/{text}", source.interface)));
             tables.push((source.interface, table));
         }
-        self.replace(id, &tables)
-            .map_err(|source| self.failed("write to", source))?;
+        self.write("write to", |writer| replace(writer, id, &tables))?;
         Ok(summary)
-    }
-
-    fn replace(&self, id: &str, tables: &[(String, FlowTable)]) -> rusqlite::Result<()> {
-        let mut writer = self.writer();
-        let transaction = writer.transaction()?;
-        transaction.execute("DELETE FROM incident WHERE id = ?1", [id])?;
-        transaction.execute(
-            "INSERT INTO incident (id, indexed_ns) VALUES (?1, ?2)",
-            params![id, query::stored(Timestamp::now().as_ns())],
-        )?;
-        let incident = transaction.last_insert_rowid();
-        for (interface, table) in tables {
-            query::insert(&transaction, incident, interface, table)?;
-        }
-        transaction.commit()
     }
 
     /// The flows of an incident that match, in order.
@@ -160,10 +175,10 @@ impl Index {
 
     /// Forgets an incident.
     pub fn remove(&self, id: &str) -> Result<(), IndexError> {
-        self.writer()
-            .execute("DELETE FROM incident WHERE id = ?1", [id])
-            .map(|_| ())
-            .map_err(|source| self.failed("write to", source))
+        self.write("write to", |writer| {
+            writer.execute("DELETE FROM incident WHERE id = ?1", [id])
+        })?;
+        Ok(())
     }
 
     /// Forgets everything and indexes the incidents given (id, segments folder, window).
@@ -173,9 +188,7 @@ impl Index {
         incidents: impl IntoIterator<Item = (String, PathBuf, Window)>,
         mut progress: impl FnMut(&str, &Result<IndexedSummary, IndexError>),
     ) -> Result<Rebuilt, IndexError> {
-        self.writer()
-            .execute("DELETE FROM incident", [])
-            .map_err(|source| self.failed("empty", source))?;
+        self.write("empty", |writer| writer.execute("DELETE FROM incident", []))?;
         let mut rebuilt = Rebuilt::default();
         for (id, dir, window) in incidents {
             let answer = self.index_incident(&id, &dir, window);
@@ -189,7 +202,7 @@ impl Index {
     }
 
     /// Packets and bytes of an incident over time. A sealed incident's is counted once and kept;
-    /// of any other the answer is provisional.
+    /// of any other the answer is provisional. Without the database it is counted every time.
     pub fn timeline(
         &self,
         id: &str,
@@ -199,27 +212,72 @@ impl Index {
         sealed: bool,
     ) -> Result<timeline::Timeline, IndexError> {
         let buckets = timeline::clamp(buckets);
-        if sealed {
-            let kept = timeline::load(&self.reader()?, id, window, buckets)
-                .map_err(|source| self.failed("query", source))?;
-            if let Some(kept) = kept {
-                return Ok(kept);
-            }
+        if sealed && let Some(kept) = self.kept_timeline(id, window, buckets) {
+            return Ok(kept);
         }
         let sources = sources_in(segments_dir)?;
         let mut counted = timeline::histogram(&sources, window, buckets)?;
         counted.provisional = !sealed;
         if sealed {
-            timeline::store(&self.writer(), id, window, buckets, &counted)
-                .map_err(|source| self.failed("write to", source))?;
+            let stored = self.write("write to", |writer| {
+                timeline::store(writer, id, window, buckets, &counted)
+            });
+            if let Err(error) = stored {
+                tracing::warn!(%error, "index: the timeline of {id} cannot be kept");
+            }
         }
         Ok(counted)
     }
 
-    /// The writing connection. A thread that panicked with it left no transaction open: they
-    /// roll back when dropped.
-    fn writer(&self) -> MutexGuard<'_, Connection> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept_timeline(
+        &self,
+        id: &str,
+        window: Window,
+        buckets: usize,
+    ) -> Option<timeline::Timeline> {
+        let kept = self.reader().and_then(|reader| {
+            timeline::load(&reader, id, window, buckets)
+                .map_err(|source| self.failed("query", source))
+        });
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(%error, "index: the timeline of {id} is counted anew");
+            None
+        })
+    }
+
+    /// Writes to the file that lies at the path: when another took its place, or it was deleted,
+    /// what the held connection wrote would be seen by nobody.
+    fn write<T>(
+        &self,
+        op: &'static str,
+        act: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        // A thread that panicked with it left no transaction open: they roll back when dropped.
+        let mut held = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The old connection is closed before the new one opens: the two might share a log whose
+        // locks the closing would drop.
+        let current = held.take().filter(|writer| writer.is_at(&self.path));
+        let current = match current {
+            Some(writer) => writer,
+            None => self.reopen()?,
+        };
+        let writer = held.insert(current);
+        act(&mut writer.connection).map_err(|source| self.failed(op, source))
+    }
+
+    fn reopen(&self) -> Result<Writer, IndexError> {
+        tracing::warn!(
+            "index: {} was replaced or deleted, it is opened again",
+            self.path.display()
+        );
+        let (writer, moved_aside) = Writer::open(&self.path)?;
+        if let Some(aside) = moved_aside {
+            tracing::warn!(
+                "index: what lay there is now {}; `wirewitness reindex` fills the new one",
+                aside.display()
+            );
+        }
+        Ok(writer)
     }
 
     fn reader(&self) -> Result<Connection, IndexError> {
@@ -233,6 +291,24 @@ impl Index {
             source,
         }
     }
+}
+
+fn replace(
+    writer: &mut Connection,
+    id: &str,
+    tables: &[(String, FlowTable)],
+) -> rusqlite::Result<()> {
+    let transaction = writer.transaction()?;
+    transaction.execute("DELETE FROM incident WHERE id = ?1", [id])?;
+    transaction.execute(
+        "INSERT INTO incident (id, indexed_ns) VALUES (?1, ?2)",
+        params![id, query::stored(Timestamp::now().as_ns())],
+    )?;
+    let incident = transaction.last_insert_rowid();
+    for (interface, table) in tables {
+        query::insert(&transaction, incident, interface, table)?;
+    }
+    transaction.commit()
 }
 
 #[cfg(test)]

@@ -302,3 +302,48 @@ fn a_rebuild_equals_what_was_there_and_names_what_it_cannot_read() {
     assert_eq!(key(&find(&index, "")), key(&before));
     assert!(!index.indexed("gone"));
 }
+
+#[test]
+fn a_file_put_in_place_of_the_first_is_written_to() {
+    let (state, index) = opened();
+    let path = state.path().join("index.sqlite");
+    let dir = segments();
+    index.index_incident("one", dir.path(), window()).unwrap();
+    fs::remove_file(&path).unwrap();
+    let other = Index::open(&path).unwrap();
+    other.index_incident("one", dir.path(), window()).unwrap();
+    index.index_incident("two", dir.path(), window()).unwrap();
+    for index in [&index, &other] {
+        assert!(index.indexed("one") && index.indexed("two"));
+    }
+    other.remove("one").unwrap();
+    index.remove("two").unwrap();
+    assert!(!index.indexed("one") && !other.indexed("two"));
+}
+
+#[test]
+fn a_file_that_is_gone_is_made_again() {
+    let (state, index) = opened();
+    let dir = segments();
+    index.index_incident("one", dir.path(), window()).unwrap();
+    for file in state.path().read_dir().unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert!(!index.indexed("one"));
+    index.index_incident("two", dir.path(), window()).unwrap();
+    assert!(index.indexed("two"));
+}
+
+#[test]
+fn a_timeline_does_without_the_database() {
+    let (state, index) = opened();
+    let dir = segments();
+    let ask = || index.timeline("one", dir.path(), window(), 10, true);
+    let counted = ask().unwrap();
+    let path = state.path().join("index.sqlite");
+    fs::remove_file(&path).unwrap();
+    // Neither readable nor to be replaced.
+    fs::create_dir(&path).unwrap();
+    assert_eq!(ask().unwrap(), counted);
+    assert!(index.index_incident("one", dir.path(), window()).is_err());
+}

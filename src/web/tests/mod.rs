@@ -29,16 +29,16 @@ use crate::trigger::status::Sources;
 use crate::trigger::webhook::{Hook, HookKind, WebhookConfig};
 
 /// A server in a folder of its own.
-struct Site {
+pub(super) struct Site {
     dir: Arc<TempDir>,
-    app: App,
+    pub(super) app: App,
     accounts: Accounts,
     stop: CancellationToken,
     engine: JoinHandle<()>,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::at(Arc::new(tempfile::tempdir().unwrap()))
     }
 
@@ -65,11 +65,11 @@ impl Site {
         Self::at(dir)
     }
 
-    fn router(&self) -> Router {
+    pub(super) fn router(&self) -> Router {
         routes::router(self.app.clone())
     }
 
-    fn token(&self, role: Role) -> String {
+    pub(super) fn token(&self, role: Role) -> String {
         self.accounts
             .create_token(&format!("{role}-token"), role)
             .unwrap()
@@ -193,7 +193,7 @@ fn get(target: &str) -> Request<Body> {
     request(Method::GET, target).body(Body::empty()).unwrap()
 }
 
-fn get_as(target: &str, token: &str) -> Request<Body> {
+pub(super) fn get_as(target: &str, token: &str) -> Request<Body> {
     request(Method::GET, target)
         .header("authorization", format!("Bearer {token}"))
         .body(Body::empty())
