@@ -21,8 +21,9 @@ use tokio::task::JoinHandle;
 
 /// A server that has not begun to answer by then is given up.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
-/// The same for a download that stops in the middle.
-const CHUNK_WITHIN: Duration = Duration::from_mins(2);
+/// The same for a download, before it begins and in the middle: a rare filter makes the server
+/// read the whole ring between two packets.
+const DOWNLOAD_WITHIN: Duration = Duration::from_mins(30);
 /// JSON answers are not longer than this.
 const JSON_BYTES_MAX: usize = 256 << 20;
 /// What may stand unescaped in a query.
@@ -119,6 +120,8 @@ pub struct Client {
     server: Server,
     token: Option<String>,
     runtime: Runtime,
+    answer_within: Duration,
+    download_within: Duration,
 }
 
 impl Client {
@@ -141,6 +144,8 @@ impl Client {
             server,
             token,
             runtime,
+            answer_within: ANSWER_WITHIN,
+            download_within: DOWNLOAD_WITHIN,
         })
     }
 
@@ -152,7 +157,9 @@ impl Client {
     ) -> Result<T, ClientError> {
         let target = with_query(path, parameters);
         self.runtime.block_on(async {
-            let answer = self.ask(Method::GET, &target, None).await?;
+            let answer = self
+                .ask(Method::GET, &target, None, self.answer_within)
+                .await?;
             self.json(answer).await
         })
     }
@@ -165,7 +172,9 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.runtime.block_on(async {
             let body = Some(body.to_string());
-            let answer = self.ask(Method::POST, path, body).await?;
+            let answer = self
+                .ask(Method::POST, path, body, self.answer_within)
+                .await?;
             self.json(answer).await
         })
     }
@@ -173,7 +182,8 @@ impl Client {
     /// `DELETE`.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.runtime.block_on(async {
-            self.ask(Method::DELETE, path, None).await?;
+            self.ask(Method::DELETE, path, None, self.answer_within)
+                .await?;
             Ok(())
         })
     }
@@ -187,11 +197,13 @@ impl Client {
     ) -> Result<Downloaded, ClientError> {
         let target = with_query(path, parameters);
         self.runtime.block_on(async {
-            let mut answer = self.ask(Method::GET, &target, None).await?;
+            let mut answer = self
+                .ask(Method::GET, &target, None, self.download_within)
+                .await?;
             let mut downloaded = describe(&answer.response);
             let body = answer.response.body_mut();
             loop {
-                let frame = tokio::time::timeout(CHUNK_WITHIN, body.frame()).await;
+                let frame = tokio::time::timeout(self.download_within, body.frame()).await;
                 let frame = frame.map_err(|_| self.broken("the download stopped"))?;
                 let Some(frame) = frame else {
                     break;
@@ -215,9 +227,10 @@ impl Client {
         method: Method,
         target: &str,
         body: Option<String>,
+        within: Duration,
     ) -> Result<Answer, ClientError> {
         let request = self.request(method, target, body)?;
-        let asked = tokio::time::timeout(ANSWER_WITHIN, self.send(request)).await;
+        let asked = tokio::time::timeout(within, self.send(request)).await;
         let answer = asked.map_err(|_| self.broken("the server does not answer"))??;
         let status = answer.response.status();
         if status.is_success() {
@@ -451,6 +464,36 @@ mod tests {
         ] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_download_is_waited_for_longer_than_another_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (_never, late) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let (ignored, _) = listener.accept().unwrap();
+            let (mut answered, _) = listener.accept().unwrap();
+            // Longer than another answer may take.
+            assert!(late.recv_timeout(Duration::from_millis(300)).is_err());
+            answered
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .unwrap();
+            drop(ignored);
+        });
+        let mut client = Client::local(&path, None).unwrap();
+        assert!(client.download_within >= Duration::from_mins(30));
+        client.answer_within = Duration::from_millis(100);
+        let given_up = client.get::<String>("/x", &[]).unwrap_err();
+        assert!(
+            given_up.to_string().contains("does not answer"),
+            "{given_up}"
+        );
+        let mut out = Vec::new();
+        let got = client.download("/x", &[], &mut out).unwrap();
+        assert_eq!((got.bytes, out.as_slice()), (2, &b"ok"[..]));
+        server.join().unwrap();
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,27 @@ pub struct ExportRequest {
     /// Comments for the file's head: the incident, its completeness. Window, coverage and filter
     /// are added.
     pub comments: Vec<String>,
+    /// Set when nobody wants it any more.
+    pub cancel: Cancel,
+}
+
+/// Ends an export from outside: a rare filter reads long before there is anything to write, and
+/// would not notice that its receiver is gone. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Ends the export at its next packet.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), ExportError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(ExportError::Cancelled);
+        }
+        Ok(())
+    }
 }
 
 /// Why there is no file.
@@ -85,6 +108,9 @@ pub enum ExportError {
          ask for pcapng, or for one interface"
     )]
     MixedLinktypes(String),
+    /// It was cancelled.
+    #[error("nobody waits for the export any more")]
+    Cancelled,
     /// A folder or segment could not be read.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -131,7 +157,12 @@ impl Plan {
         let filter = request.filter.unwrap_or_default().trim().to_owned();
         let mut streams = Vec::with_capacity(request.sources.len());
         for source in &request.sources {
-            streams.push(Stream::open(source, request.window, &filter)?);
+            streams.push(Stream::open(
+                source,
+                request.window,
+                &filter,
+                &request.cancel,
+            )?);
         }
         if streams.iter().all(|stream| stream.formats().is_empty()) {
             // A wrong filter is told even when there is nothing it could be applied to.
@@ -141,7 +172,7 @@ impl Plan {
             single_linktype(&streams)?;
         }
         for stream in &mut streams {
-            stream.advance();
+            stream.advance()?;
         }
         let covered = streams
             .iter()
@@ -225,7 +256,7 @@ impl Plan {
             summary.bytes += u64::try_from(data.len()).unwrap_or(u64::MAX);
             summary.first = Some(summary.first.map_or(at, |first| first.min(at)));
             summary.last = summary.last.max(Some(at));
-            stream.advance();
+            stream.advance()?;
         }
     }
 

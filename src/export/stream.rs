@@ -5,7 +5,7 @@ use crate::packet::filter::BpfFilter;
 use crate::ring::window::{Format, Found, Source, WindowReader};
 use crate::time::Window;
 
-use super::ExportError;
+use super::{Cancel, ExportError};
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -15,11 +15,17 @@ pub(super) struct Stream {
     filters: Vec<BpfFilter>,
     head: Option<Found>,
     seen: u64,
+    cancel: Cancel,
 }
 
 impl Stream {
     /// Opens the folder and compiles the filter for each of its link types.
-    pub(super) fn open(source: &Source, window: Window, filter: &str) -> Result<Self, ExportError> {
+    pub(super) fn open(
+        source: &Source,
+        window: Window,
+        filter: &str,
+        cancel: &Cancel,
+    ) -> Result<Self, ExportError> {
         let reader = WindowReader::open(&source.dir, window)?;
         let mut filters = Vec::new();
         if !filter.is_empty() {
@@ -34,13 +40,15 @@ impl Stream {
             filters,
             head: None,
             seen: 0,
+            cancel: cancel.clone(),
         })
     }
 
     /// Moves on to the next packet that matches.
-    pub(super) fn advance(&mut self) {
+    pub(super) fn advance(&mut self) -> Result<(), ExportError> {
         self.head = None;
         while let Some(found) = self.reader.advance() {
+            self.cancel.check()?;
             self.seen += 1;
             let data = self.reader.data(&found);
             let matches = self
@@ -49,9 +57,10 @@ impl Stream {
                 .is_none_or(|filter| filter.matches(data, found.orig_len));
             if matches {
                 self.head = Some(found);
-                return;
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// The packet at hand.

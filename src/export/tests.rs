@@ -37,6 +37,7 @@ fn request(root: &Path, window: Window) -> ExportRequest {
         filter: None,
         format: Format::Pcapng,
         comments: vec!["incident: 20231114T221320Z-abcdef".to_owned()],
+        cancel: Cancel::default(),
     }
 }
 
@@ -450,4 +451,23 @@ fn a_bundle_is_a_tar_that_tar_reads() {
             "20231114T221320Z-abcdef/segments/eth0/seg-00000000000000000000-1700000000000000000.pcapng",
         ]
     );
+}
+
+#[test]
+fn what_is_cancelled_ends_before_and_after_the_first_packet() {
+    let root = two_interfaces();
+    let wanted = || ExportRequest {
+        filter: Some("udp port 53".to_owned()),
+        ..request(root.path(), window(0, 200))
+    };
+    let early = wanted();
+    early.cancel.cancel();
+    let refused = Plan::prepare(early).unwrap_err();
+    assert!(matches!(refused, ExportError::Cancelled), "{refused}");
+    let late = wanted();
+    let cancel = late.cancel.clone();
+    let plan = Plan::prepare(late).unwrap();
+    cancel.cancel();
+    let broken_off = plan.write_to(&mut Vec::new()).unwrap_err();
+    assert!(matches!(broken_off, ExportError::Cancelled), "{broken_off}");
 }

@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -53,6 +54,21 @@ impl Download {
         W: FnOnce(&mut dyn Write) -> Result<(), E> + Send + 'static,
         E: std::fmt::Display,
     {
+        self.stream_while((), turn, write)
+    }
+
+    /// The same; `wanted` is dropped with the answer's body.
+    pub(super) fn stream_while<G, W, E>(
+        self,
+        wanted: G,
+        turn: OwnedSemaphorePermit,
+        write: W,
+    ) -> Response
+    where
+        G: Send + 'static,
+        W: FnOnce(&mut dyn Write) -> Result<(), E> + Send + 'static,
+        E: std::fmt::Display,
+    {
         let (chunks, body) = mpsc::channel(CHUNKS_WAITING);
         let runtime = Handle::current();
         let name = self.name();
@@ -80,7 +96,11 @@ impl Download {
                 drop(sent);
             }
         });
-        let mut response = Body::from_stream(ReceiverStream::new(body)).into_response();
+        let body = ReceiverStream::new(body).map(move |chunk| {
+            let _held: &G = &wanted;
+            chunk
+        });
+        let mut response = Body::from_stream(body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if let Ok(disposition) = format!("attachment; filename=\"{name}\"").parse() {

@@ -147,6 +147,7 @@ fn is_same_site(headers: &HeaderMap, hosts: &[String]) -> bool {
 fn log(method: &Method, path: &str, peer: Option<Peer>, response: &Response, started: Instant) {
     let status = response.status().as_u16();
     let user = response.extensions().get::<Principal>();
+    let known = user.is_some();
     let user = user.map_or("-", |principal| principal.name.as_str());
     let ms = started.elapsed().as_millis();
     let peer = match peer {
@@ -154,12 +155,21 @@ fn log(method: &Method, path: &str, peer: Option<Peer>, response: &Response, sta
         Some(Peer::Unix { uid }) => format!("uid {uid}"),
         None => "-".to_owned(),
     };
-    // Dashboards poll; what changes something or fails is what people look for.
-    if is_change(method) || status >= 400 {
+    if is_worth_a_line(method, response.status(), known) {
         tracing::info!(%method, ?path, status, user, peer, ms, "request");
     } else {
         tracing::debug!(%method, ?path, status, user, peer, ms, "request");
     }
+}
+
+/// Dashboards poll; what changes something or fails is what people look for. What is refused to
+/// nobody in particular is not: a stranger could fill the disk with it. Refused logins and hook
+/// calls have lines of their own.
+fn is_worth_a_line(method: &Method, status: StatusCode, known: bool) -> bool {
+    if status.is_client_error() && !known {
+        return false;
+    }
+    is_change(method) || status.is_client_error() || status.is_server_error()
 }
 
 #[cfg(test)]
@@ -206,6 +216,17 @@ mod tests {
             (name, HeaderValue::from_static(value))
         });
         is_same_site(&pairs.collect(), &["wire.example.net".to_owned()])
+    }
+
+    #[test]
+    fn a_stranger_does_not_fill_the_log() {
+        let line = |method, status: u16, known| {
+            is_worth_a_line(&method, StatusCode::from_u16(status).unwrap(), known)
+        };
+        assert!(!line(Method::GET, 401, false) && !line(Method::POST, 404, false));
+        assert!(line(Method::GET, 403, true) && line(Method::POST, 404, true));
+        assert!(line(Method::POST, 200, false) && line(Method::GET, 503, false));
+        assert!(!line(Method::GET, 200, true));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::Principal;
 use super::body::{Params, given};
@@ -15,7 +16,7 @@ use super::download::{Download, turn};
 use super::incidents::Named;
 use super::problem::Problem;
 use super::state::App;
-use crate::export::{self, ExportError, ExportRequest, Format, Plan};
+use crate::export::{self, Cancel, ExportError, ExportRequest, Format, Plan};
 use crate::incident::NoteError;
 use crate::incident::explain::{explain, gaps};
 use crate::incident::manifest::SEGMENTS_DIR;
@@ -162,7 +163,18 @@ struct Order {
 struct Ready {
     plan: Plan,
     format: Format,
-    turn: tokio::sync::OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
+    wanted: Wanted,
+}
+
+/// Held while somebody waits for the packets: by the handler, then by the answer's body. Both are
+/// dropped when the client goes.
+struct Wanted(Cancel);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl Order {
@@ -178,6 +190,8 @@ impl Order {
     /// Finds the packets; the inner error says why there are none.
     async fn prepare(self, app: &App) -> Result<Result<Ready, String>, Problem> {
         let turn = turn(app)?;
+        let cancel = Cancel::default();
+        let wanted = Wanted(cancel.clone());
         let recorder = app.recorder().clone();
         let format = self.format;
         let prepared = tokio::task::spawn_blocking(move || {
@@ -186,19 +200,27 @@ impl Order {
             {
                 tracing::warn!(%error, "export without a flush: the last second may be missing");
             }
-            Plan::prepare(ExportRequest {
+            let plan = Plan::prepare(ExportRequest {
                 sources: export::sources_in(&self.folder)?,
                 window: self.window,
                 filter: self.filter,
                 format,
                 comments: self.comments,
-            })
+                cancel,
+            })?;
+            // The turn goes with the thread, whoever still waits for it.
+            Ok((plan, turn))
         });
         let prepared = prepared
             .await
             .map_err(|error| Problem::internal("reading the packets", error))?;
         match prepared {
-            Ok(plan) => Ok(Ok(Ready { plan, format, turn })),
+            Ok((plan, turn)) => Ok(Ok(Ready {
+                plan,
+                format,
+                turn,
+                wanted,
+            })),
             Err(ExportError::Nothing { text, .. }) => Ok(Err(text)),
             Err(ExportError::BadFilter(words)) => Err(Problem::bad("bad_filter", words)),
             Err(error @ ExportError::MixedLinktypes(_)) => Err(Problem::new(
@@ -224,7 +246,7 @@ impl Ready {
             provisional,
         };
         let plan = self.plan;
-        download.stream(self.turn, move |mut out| {
+        download.stream_while(self.wanted, self.turn, move |mut out| {
             let summary = plan.write_to(&mut out)?;
             for damaged in summary.damaged {
                 tracing::warn!(damaged, "exported around damage");

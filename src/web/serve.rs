@@ -1,10 +1,11 @@
 //! The accept loop: bounded in connections and in patience.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::either::Either;
@@ -26,12 +28,17 @@ use super::state::App;
 
 /// Connections over TCP at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
+/// Of these from one address, so that one client cannot take every place.
+const CONNECTIONS_PER_PEER: usize = 128;
 /// The same for the unix socket, apart, so that the local operator is never crowded out.
 const SOCKET_CONNECTIONS_MAX: usize = 64;
 /// A client that has not sent its request's headers by then is dropped.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long running answers may go on after the stop.
 const STOP_WITHIN: Duration = Duration::from_millis(700);
+/// A client that acknowledges nothing, or leaves no room for our answer, is cut off by the kernel:
+/// a write to it would never end.
+const UNREAD_MAX: Duration = Duration::from_mins(1);
 /// How long to wait when the kernel has no file descriptor for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,6 +105,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                limit_unread(&stream)?;
                 let local = stream.local_addr()?;
                 (Either::Left(stream), Peer::Tcp { remote, local })
             }
@@ -113,6 +121,59 @@ impl Listener {
 
 type Slot = Option<OwnedSemaphorePermit>;
 
+fn limit_unread(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD_MAX))
+}
+
+/// Who holds how many connections.
+#[derive(Debug, Clone, Default)]
+struct Seats {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+struct Seat {
+    seats: Seats,
+    /// `None` on the unix socket, where nobody is limited.
+    address: Option<IpAddr>,
+}
+
+impl Seats {
+    fn take(&self, peer: &Peer) -> Option<Seat> {
+        let address = match peer {
+            Peer::Tcp { remote, .. } => Some(remote.ip().to_canonical()),
+            Peer::Unix { .. } => None,
+        };
+        if let Some(address) = address {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = taken.get(&address).copied().unwrap_or(0);
+            if own >= CONNECTIONS_PER_PEER {
+                return None;
+            }
+            taken.insert(address, own + 1);
+        }
+        let seats = self.clone();
+        Some(Seat { seats, address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some(address) = self.address else {
+            return;
+        };
+        let taken = &self.seats.taken;
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = taken.get_mut(&address) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&address);
+            }
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Connections {
     router: Router,
@@ -123,13 +184,18 @@ struct Connections {
 impl Connections {
     async fn accept(self, listener: Listener) {
         let slots = Arc::new(Semaphore::new(listener.connections_max()));
+        let seats = Seats::default();
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept(&slots)).await {
             match accepted {
                 Ok((stream, peer, slot)) => {
+                    let Some(seat) = seats.take(&peer) else {
+                        tracing::debug!(?peer, "web: too many connections from one address");
+                        continue;
+                    };
                     let connection = self.clone();
                     self.tracker.spawn(async move {
                         connection.converse(stream, peer).await;
-                        drop(slot);
+                        drop((slot, seat));
                     });
                 }
                 Err(error) => {
@@ -167,5 +233,51 @@ impl Connections {
         if let Some(Err(error)) = ended {
             tracing::debug!(%error, "web: connection broken off");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Peer {
+        let address = SocketAddr::new(address.parse().unwrap(), 1);
+        Peer::Tcp {
+            remote: address,
+            local: address,
+        }
+    }
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let seats = Seats::default();
+        let greedy = from("192.0.2.1");
+        let held: Vec<_> = (0..CONNECTIONS_MAX)
+            .map_while(|_| seats.take(&greedy))
+            .collect();
+        assert_eq!(held.len(), CONNECTIONS_PER_PEER);
+        assert!(seats.take(&from("::ffff:192.0.2.1")).is_none());
+        assert!(seats.take(&from("192.0.2.2")).is_some());
+        let local: Vec<_> = (0..CONNECTIONS_MAX)
+            .map_while(|_| seats.take(&Peer::Unix { uid: 0 }))
+            .collect();
+        assert_eq!(local.len(), CONNECTIONS_MAX);
+        drop(held);
+        assert!(seats.take(&greedy).is_some());
+        assert!(seats.taken.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_does_not_wait_for_ever_for_its_reader() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let slots = Arc::new(Semaphore::new(1));
+        let (stream, ..) = Listener::Tcp(listener).accept(&slots).await.unwrap();
+        let Either::Left(stream) = stream else {
+            panic!("not over TCP");
+        };
+        let limit = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(limit, Some(Duration::from_mins(1)));
+        drop(client);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ring::fixture::Segment;
+use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
 fn udp(port: u16) -> Vec<u8> {
@@ -184,4 +185,41 @@ async fn timeline_and_flows_count_the_packets() {
         site.send(get_as(&fine, &viewer)).await.code(),
         "bad_parameter"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_ends_with_the_client_that_asked_for_it() {
+    let site = Site::new();
+    let analyst = site.token(Role::Analyst);
+    // Many names of one segment that matches nowhere: minutes of reading.
+    let ring = site.dir.path().join("ring");
+    let now = Timestamp::now().minus(Duration::from_hours(1));
+    let mut segment = Segment::new("eth1", 1);
+    for _ in 0..20_000 {
+        segment = segment.packet(now.as_ns(), &udp(80));
+    }
+    let first = segment.write(&ring);
+    for number in 2..5_000 {
+        let at = now.plus(Duration::from_millis(number));
+        let name = SegmentName { number, first: at }.to_string();
+        fs::hard_link(&first, first.with_file_name(name)).unwrap();
+    }
+    let turns = Arc::clone(site.app.downloads());
+    let all = turns.available_permits();
+    assert_eq!(all, 8);
+    let router = site.router();
+    let asked = get_as("/api/v1/ring/pcap?filter=tcp", &analyst);
+    let mut asking = Box::pin(Answer::of(router, asked));
+    let reading = async {
+        while turns.available_permits() == all {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        answer = &mut asking => panic!("too early to tell: {}", answer.status),
+        () = reading => {}
+    }
+    drop(asking);
+    let freed = tokio::time::timeout(Duration::from_secs(20), turns.acquire_many(8)).await;
+    assert!(freed.is_ok(), "the server reads on for nobody");
 }
