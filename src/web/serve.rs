@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,14 +135,19 @@ struct Seats {
 #[derive(Debug)]
 struct Seat {
     seats: Seats,
-    /// `None` on the unix socket, where nobody is limited.
+    /// `None` where nobody is limited: on the unix socket and from this host's own address.
     address: Option<IpAddr>,
 }
 
 impl Seats {
     fn take(&self, peer: &Peer) -> Option<Seat> {
         let address = match peer {
-            Peer::Tcp { remote, .. } => Some(remote.ip().to_canonical()),
+            Peer::Tcp { remote, .. } => {
+                let address = remote.ip().to_canonical();
+                // A proxy or a monitoring system on this host speaks for many.
+                (address != Ipv4Addr::LOCALHOST && address != Ipv6Addr::LOCALHOST)
+                    .then_some(address)
+            }
             Peer::Unix { .. } => None,
         };
         if let Some(address) = address {
@@ -258,10 +263,12 @@ mod tests {
         assert_eq!(held.len(), CONNECTIONS_PER_PEER);
         assert!(seats.take(&from("::ffff:192.0.2.1")).is_none());
         assert!(seats.take(&from("192.0.2.2")).is_some());
-        let local: Vec<_> = (0..CONNECTIONS_MAX)
-            .map_while(|_| seats.take(&Peer::Unix { uid: 0 }))
-            .collect();
-        assert_eq!(local.len(), CONNECTIONS_MAX);
+        for many in [Peer::Unix { uid: 0 }, from("127.0.0.1"), from("::1")] {
+            let local: Vec<_> = (0..CONNECTIONS_MAX)
+                .map_while(|_| seats.take(&many))
+                .collect();
+            assert_eq!(local.len(), CONNECTIONS_MAX);
+        }
         drop(held);
         assert!(seats.take(&greedy).is_some());
         assert!(seats.taken.lock().unwrap().is_empty());

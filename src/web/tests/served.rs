@@ -166,17 +166,18 @@ fn the_stop_ends_open_streams_within_a_second() {
 #[test]
 fn one_address_does_not_crowd_out_another() {
     let server = Running::start();
-    let mut held: Vec<_> = (0..129)
-        .map(|_| TcpStream::connect(server.address).unwrap())
-        .collect();
+    let connect = |from: [u8; 4]| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&server.address.into()).unwrap();
+        TcpStream::from(socket)
+    };
+    let mut held: Vec<_> = (0..129).map(|_| connect([127, 0, 0, 2])).collect();
     let mut refused = held.pop().unwrap();
     refused.set_read_timeout(Some(PATIENCE / 4)).unwrap();
     assert_eq!(refused.read(&mut [0]).unwrap(), 0, "it was not closed");
-    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let from = SocketAddr::from(([127, 0, 0, 2], 0));
-    other.bind(&from.into()).unwrap();
-    other.connect(&server.address.into()).unwrap();
-    let mut other = TcpStream::from(other);
+    let mut other = connect([127, 0, 0, 3]);
     other.set_read_timeout(Some(PATIENCE)).unwrap();
     other
         .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
