@@ -88,7 +88,7 @@ say "office 10.80.1.2, server 10.80.2.2, and a provider between them that everyb
 
 step "2. wirewitness records the server's uplink"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-if [ $check = yes ]; then before=2s after=2s calm=3; else before=6s after=6s calm=8; fi
+if [ $check = yes ]; then before=3s after=4s calm=3; else before=6s after=6s calm=8; fi
 touch "$work/app.log"
 cat >"$work/wirewitness.toml" <<TOML
 [capture]
@@ -141,7 +141,7 @@ background "$work/pong.log" ip netns exec "$server" ping -i 0.2 10.80.1.2
 background "$work/app.err.log" ip netns exec "$server" sh -c \
     'while :; do
          if ping -c 1 -W 1 10.80.1.2 >/dev/null; then word="INFO customer reached"; else word="ERROR customer timed out"; fi
-         echo "$(date -u +%FT%TZ) shop: $word peer=10.80.1.2" >>"$1"; sleep 0.5
+         echo "$(date -u +%FT%T.%3NZ) shop: $word peer=10.80.1.2" >>"$1"; sleep 0.5
      done' app "$work/app.log"
 written() { ww --json status | jq '.interfaces[0].written'; }
 enough() { [ "$(written)" -gt 100 ]; }
@@ -159,7 +159,7 @@ say "$(date -u -d "@$fault" +%T) (and says: nothing wrong on our side)"
 logged() { grep -q ERROR "$work/app.log"; }
 until_true "the server's error" logged
 say "the server logs: $(grep -m 1 ERROR "$work/app.log")"
-alert=$(jq -n --arg at "$(date -u +%FT%TZ)" '{version: "4", status: "firing", receiver: "wirewitness",
+alert=$(jq -n --arg at "$(date -u +%FT%T.%3NZ)" '{version: "4", status: "firing", receiver: "wirewitness",
     groupKey: "{}:{alertname=\"CustomerUnreachable\"}", truncatedAlerts: 0, groupLabels: {alertname: "CustomerUnreachable"},
     commonLabels: {alertname: "CustomerUnreachable", instance: "10.80.1.2"}, commonAnnotations: {summary: "no answer from 10.80.1.2"},
     externalURL: "http://alertmanager", alerts: [{status: "firing",
