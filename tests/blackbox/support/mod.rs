@@ -4,6 +4,7 @@ mod appliance;
 mod lab;
 pub(crate) mod pcapng;
 mod process;
+mod soak;
 mod tools;
 mod traffic;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use appliance::{Recorder, Server, Setup, Site, binary};
 pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
+pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
 pub(crate) use traffic::{Sender, Tally, segments as pcapng_files, send_tagged};
 
