@@ -97,6 +97,7 @@ pub const fn epb_len(caplen: usize) -> usize {
 /// or `None`, with `dst` untouched, when it does not fit.
 ///
 /// `original_len` is the packet's length on the wire in bytes.
+#[inline]
 pub fn epb(
     dst: &mut [u8],
     interface_id: u32,
@@ -109,8 +110,7 @@ pub fn epb(
     let caplen = u32::try_from(data.len()).ok()?.to_le_bytes();
     let dst = dst.get_mut(..len)?;
     let (head, rest) = dst.split_first_chunk_mut::<28>()?;
-    let (body, tail) = rest.split_at_mut_checked(rest.len() - 4)?;
-    let (packet, padding) = body.split_at_mut_checked(data.len())?;
+    let (body, tail) = rest.split_last_chunk_mut::<4>()?;
     let (high, low) = split_timestamp(at);
     let words: [[u8; 4]; 7] = [
         BLOCK_EPB.to_le_bytes(),
@@ -122,9 +122,12 @@ pub fn epb(
         original_len.to_le_bytes(),
     ];
     head.copy_from_slice(words.as_flattened());
-    packet.copy_from_slice(data);
-    padding.fill(0);
-    tail.copy_from_slice(&total);
+    // Zero whole words first: a fill of nought to three bytes would be a call for every packet.
+    if let Some(last) = body.last_chunk_mut::<4>() {
+        *last = [0; 4];
+    }
+    body.get_mut(..data.len())?.copy_from_slice(data);
+    *tail = total;
     Some(len)
 }
 

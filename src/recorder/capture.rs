@@ -156,8 +156,8 @@ pub(super) fn timestamp(header: &PacketHeader) -> Timestamp {
     Timestamp::from_ns(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// Sleeps until one of the descriptors is readable or the time is up.
-pub(super) fn wait<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) {
+/// Sleeps until one of the descriptors is readable or the time is up; which ones are.
+pub(super) fn wait<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) -> [bool; N] {
     let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -166,4 +166,5 @@ pub(super) fn wait<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) 
     if let Err(error) = poll(&mut fds, Some(&timeout)) {
         tracing::trace!(%error, "poll");
     }
+    fds.map(|fd| !fd.revents().is_empty())
 }

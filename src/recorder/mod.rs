@@ -16,6 +16,7 @@ pub mod control;
 pub mod gaps;
 pub mod keeper;
 mod live;
+mod mapping;
 pub mod open;
 pub mod protocol;
 pub mod recovery;

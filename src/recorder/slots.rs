@@ -23,6 +23,7 @@ use memmap2::{Advice, MmapRaw};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::mapping;
 use crate::time::Timestamp;
 
 /// Everything on disk is a multiple of this: O_DIRECT's alignment on common devices, the page
@@ -43,6 +44,8 @@ pub struct Slots {
     path: PathBuf,
     count: usize,
     slot_bytes: usize,
+    /// Where the first slot begins.
+    first_slot: usize,
 }
 
 /// What a slot held when its recorder died.
@@ -74,12 +77,15 @@ impl Slots {
         );
         let bytes = header_bytes(count) + count * slot_bytes;
         let len = u64::try_from(bytes).unwrap_or(u64::MAX);
+        file.set_len(len).at("size", path)?;
+        let slots = Self::map(&file, path, count, slot_bytes)?;
+        let large = mapping::enlarge(&slots.map, bytes);
+        tracing::debug!(bytes, large, "slots mapped");
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
             .at("reserve memory for", path)?;
-        let slots = Self::map(&file, path, count, slot_bytes)?;
-        for advice in [Advice::HugePage, Advice::DontDump, Advice::PopulateWrite] {
+        for advice in [Advice::DontDump, Advice::PopulateWrite] {
             // Hints: a kernel without them gives smaller pages, later.
-            if let Err(error) = slots.map.advise(advice) {
+            if let Err(error) = slots.map.advise_range(advice, 0, bytes) {
                 tracing::debug!(?advice, %error, "the kernel does not take this advice");
             }
         }
@@ -129,15 +135,13 @@ impl Slots {
 
     fn map(file: &File, path: &Path, count: usize, slot_bytes: usize) -> Result<Self, IoError> {
         let len = header_bytes(count) + count * slot_bytes;
-        let map = memmap2::MmapOptions::new()
-            .len(len)
-            .map_raw(file)
-            .at("map", path)?;
+        let map = mapping::map(file, len).at("map", path)?;
         Ok(Self {
             map,
             path: path.to_owned(),
             count,
             slot_bytes,
+            first_slot: header_bytes(count),
         })
     }
 
@@ -177,10 +181,12 @@ impl Slots {
             .collect()
     }
 
+    #[inline]
     fn record(&self, slot: usize, field: usize) -> &AtomicU64 {
         self.word(8 + slot * RECORD_WORDS + field)
     }
 
+    #[inline]
     #[expect(
         unsafe_code,
         reason = "atomics in mapped memory, shared with a successor process"
@@ -216,6 +222,7 @@ impl Slots {
     }
 
     /// The bytes of a slot from `from` on. The caller is the slot's one `SlotFill`.
+    #[inline]
     #[expect(
         unsafe_code,
         clippy::mut_from_ref,
@@ -234,8 +241,9 @@ impl Slots {
         unsafe { std::slice::from_raw_parts_mut(start, self.slot_bytes - from) }
     }
 
+    #[inline]
     fn offset(&self, slot: usize) -> usize {
-        header_bytes(self.count) + slot * self.slot_bytes
+        self.first_slot + slot * self.slot_bytes
     }
 }
 
