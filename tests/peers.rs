@@ -112,7 +112,7 @@ fn medians_and_figures() {
     assert_eq!(Spread::of([7.0]).unwrap().text(), "7.00");
     assert_eq!(Spread::of([]), None);
     assert_eq!(figure(0.0), "0");
-    assert_eq!(figure(0.000_04), "4e-5");
+    assert_eq!(figure(0.000_04), "<0.001");
     assert_eq!(figure(123.4), "123");
 }
 

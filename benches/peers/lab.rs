@@ -26,10 +26,9 @@ impl Lab {
     /// Makes it.
     pub(crate) fn new() -> Fallible<Self> {
         sweep();
-        let pid = std::process::id();
         let lab = Self {
-            sender: format!("{PREFIX}{pid}-tx"),
-            monitor: format!("{PREFIX}{pid}-mon"),
+            sender: prefix() + "tx",
+            monitor: prefix() + "mon",
         };
         for space in [&lab.sender, &lab.monitor] {
             ip(&["netns", "add", space])?;
@@ -107,16 +106,26 @@ impl Drop for Lab {
     }
 }
 
+/// The beginning of the names of all that this process makes.
+pub(crate) fn prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
+/// Whether the process that made something of this name is gone.
+pub(crate) fn orphaned(name: &str) -> bool {
+    let owner = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split('-').next())
+        .and_then(|pid| pid.parse::<u32>().ok());
+    owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
 /// Removes what a killed process left.
 fn sweep() {
     let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     for name in names {
         let name = name.file_name().to_string_lossy().into_owned();
-        let owner = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next())
-            .and_then(|pid| pid.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        if orphaned(&name)
             && let Err(error) = ip(&["netns", "del", &name])
         {
             eprintln!("{name}: {error}");

@@ -88,13 +88,13 @@ impl Scenario {
 
     /// About how long one run takes.
     pub(crate) fn estimate(self, time: Duration) -> Duration {
-        let (times, more) = match self {
-            Self::Flat => (1, 5),
-            Self::Cost => (1, 3),
-            Self::Writer => (2, 6),
-            Self::Export | Self::Search => (if self == Self::Export { 2 } else { 1 }, 4),
+        let (times, more_ms) = match self {
+            Self::Flat => (1, 3000),
+            Self::Cost | Self::Search => (1, 2300),
+            Self::Writer => (2, 6000),
+            Self::Export => (2, 3000),
         };
-        time * times + Duration::from_secs(more)
+        time * times + Duration::from_millis(more_ms)
     }
 }
 

@@ -163,13 +163,14 @@ impl Results {
         write!(
             page,
             "\n## How it is measured\n\n\
-             Two network namespaces, a veth pair with NAPI. The sender (10,000 UDP flows, a number in every \
+             In each round every recorder has its turn. Two network namespaces, a veth pair with NAPI. The sender (10,000 UDP flows, a number in every \
              payload) has processor 0, which also does the kernel's receiving; the recorder has processor 1 \
              alone, but for what else a scenario runs, which may run on either. Lost: packets that reached the \
              interface less different numbers in the files. CPU: all threads of the recorder between ready and \
              drained, per million packets stored; the kernel's receiving is not in it. Sustained: packets stored \
              over the time of sending and of draining. Peak memory counts mapped memory: the kernel's buffer of \
-             256 MiB, our slots of 1 GiB as far as they were needed, and the files that netsniff-ng maps. The \
+             256 MiB, our slots of 1 GiB. Drained means with ours that all is on disk (fdatasync), with the others that all \
+             was handed to the page cache; writing that back costs processor time too, which is not in their CPU. The \
              large write is 6 GB through the page cache and fdatasync, over and over; the reading is \
              `wirewitness export` of everything through a running server, or `tcpdump -r` of the file, over and \
              over. {BUSY_RATE} packets of 1514 bytes a second are {gbit:.1} Gbit/s. The floor, bare libpcap, writes \

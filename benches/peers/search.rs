@@ -82,7 +82,7 @@ impl Search {
             (true, None) => {
                 (self.low, self.confirmed) = (0, 0);
                 self.high = Some(offered);
-                self.guess = Some(sustained.min(offered - offered / 20));
+                self.guess = Some(sustained.clamp(offered / 20, offered - offered / 20));
             }
             (false, Some(_)) if rate == self.low => self.confirmed += 1,
             (false, Some(_)) => (self.low, self.confirmed) = (rate, 1),

@@ -46,7 +46,7 @@ pub(crate) fn send(lab: &Lab, load: Load) -> Fallible<Sent> {
         processors.set(0);
         rustix::thread::sched_setaffinity(None, &processors)?;
         // The network does not wait for the machine's other work.
-        rustix::process::setpriority_process(None, -10)?;
+        rustix::process::setpriority_process(None, -20)?;
         Sender::new(load)?.run()
     })
 }

@@ -36,7 +36,7 @@ impl Spread {
     }
 }
 
-/// Three digits that count, never a rounded-down zero: what is above nothing does not read `0`.
+/// Three digits that count; what is above nothing never reads `0`.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -44,6 +44,6 @@ pub(crate) fn figure(value: f64) -> String {
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
         size if size >= 0.001 => format!("{value:.3}"),
-        _ => format!("{value:.0e}"),
+        _ => "<0.001".to_owned(),
     }
 }

@@ -11,12 +11,15 @@ use tempfile::TempDir;
 use wirewitness::recorder::client::Client;
 use wirewitness::recorder::protocol::InterfaceState;
 
-use crate::lab::{Lab, MONITOR};
+use crate::lab::{self, Lab, MONITOR};
 use crate::process::Process;
 use crate::{Fallible, stop};
 
 /// How long a start or a drain may take.
 const LIMIT: Duration = Duration::from_mins(2);
+
+/// Where memory is mapped from.
+const MEMORY: &str = "/dev/shm";
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -148,6 +151,19 @@ pub(crate) fn binary() -> std::ffi::OsString {
     std::env::var_os("WIREWITNESS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_wirewitness").into())
 }
 
+/// Removes what a killed process left in `dir` and in memory.
+pub(crate) fn sweep(dir: &Path) -> Fallible<()> {
+    for folder in [dir, Path::new(MEMORY)] {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if lab::orphaned(&entry.file_name().to_string_lossy()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The files of one run, gone when dropped.
 pub(crate) struct Site {
     folder: TempDir,
@@ -159,10 +175,12 @@ impl Site {
     /// A fresh folder below `dir`.
     pub(crate) fn new(dir: &Path) -> Fallible<Self> {
         let site = Self {
-            folder: tempfile::Builder::new().prefix("run-").tempdir_in(dir)?,
+            folder: tempfile::Builder::new()
+                .prefix(&lab::prefix())
+                .tempdir_in(dir)?,
             memory: tempfile::Builder::new()
-                .prefix("wwp-")
-                .tempdir_in("/dev/shm")?,
+                .prefix(&lab::prefix())
+                .tempdir_in(MEMORY)?,
         };
         for folder in ["out", "run", "incidents"] {
             fs::create_dir(site.path(folder))?;
