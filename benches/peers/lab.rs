@@ -20,15 +20,17 @@ const PREFIX: &str = "wwp";
 pub(crate) struct Lab {
     sender: String,
     monitor: String,
+    nice: i32,
 }
 
 impl Lab {
-    /// Makes it.
-    pub(crate) fn new() -> Fallible<Self> {
+    /// Makes it; recorders will run at this nice value.
+    pub(crate) fn new(nice: i32) -> Fallible<Self> {
         sweep();
         let lab = Self {
             sender: prefix() + "tx",
             monitor: prefix() + "mon",
+            nice,
         };
         for space in [&lab.sender, &lab.monitor] {
             ip(&["netns", "add", space])?;
@@ -75,8 +77,9 @@ impl Lab {
 
     /// `program`, to be run there on the recorders' processor.
     pub(crate) fn recorder(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = self.command("taskset");
-        command.args(["-c", "1"]).arg(program);
+        let mut command = self.command("nice");
+        let nice = self.nice.to_string();
+        command.args(["-n", &nice, "taskset", "-c", "1"]).arg(program);
         command
     }
 

@@ -62,6 +62,14 @@ struct Args {
     /// Seconds of sending in one run; twice that where other work is beside it
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Nice value of every recorder [default: that of our systemd unit]
+    #[arg(
+        long,
+        default_value_t = -5,
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    nice: i32,
     /// One short round of everything: shows that the program works, measures nothing
     #[arg(long)]
     quick: bool,
@@ -147,7 +155,7 @@ impl Bench {
             vec![Mix::Fixed(64), Mix::Fixed(512), Mix::Fixed(1514), Mix::Imix]
         };
         Ok(Self {
-            lab: Lab::new()?,
+            lab: Lab::new(args.nice)?,
             dir,
             out,
             time: Duration::from_secs(if args.quick { 1 } else { args.seconds }),
@@ -157,7 +165,7 @@ impl Bench {
             sizes: or(args.sizes, &sizes),
             recorders: or(args.recorders, &Recorder::ALL),
             quick: args.quick,
-            about: about()?,
+            about: about(args.nice)?,
             results: Results::default(),
             start: Instant::now(),
             done: (0, 0),
@@ -296,7 +304,7 @@ impl Bench {
                     stats::figure(run.per_million(run.cpu.0)),
                     run.drain,
                     note(run.doubled, "doubled"),
-                    note(run.unaccounted.unwrap_or(0), "UNACCOUNTED"),
+                    run.own.map_or_else(String::new, |own| own.text(run.lost())),
                     run.reads
                         .map_or_else(String::new, |reads| format!(", read {reads} times")),
                 );
@@ -342,7 +350,7 @@ fn whole(rate: f64) -> u64 {
 }
 
 /// The machine, the kernel, the tools, the command, the day.
-fn about() -> Fallible<About> {
+fn about(nice: i32) -> Fallible<About> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus
         .lines()
@@ -366,6 +374,7 @@ fn about() -> Fallible<About> {
     let mut lines = vec![
         format!("machine: {cores} cores, {model}, {} GiB", memory >> 20),
         format!("kernel: {}", kernel.trim()),
+        format!("nice value of every recorder: {nice}"),
         format!("command: make bench-peers ARGS={:?}", arguments.join(" ")),
         format!("date: {}", chrono::Utc::now().format("%Y-%m-%d %H:%M UTC")),
     ];

@@ -9,7 +9,7 @@ use crate::disturb::Beside;
 use crate::lab::{Lab, MONITOR};
 use crate::process::Process;
 use crate::send::{Load, send};
-use crate::tools::{Recorder, Running, Site};
+use crate::tools::{OwnCount, Recorder, Running, Site};
 use crate::{Fallible, stop};
 
 /// What one run gave.
@@ -21,8 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) stored: u64,
     /// Copies beyond the first in its files.
     pub(crate) doubled: u64,
-    /// Packets it lost but did not count as lost, of those that can be asked.
-    pub(crate) unaccounted: Option<u64>,
+    /// What it counted itself, of those that can be asked.
+    pub(crate) own: Option<OwnCount>,
     /// Seconds of sending.
     pub(crate) seconds: f64,
     /// Seconds until all was written after that.
@@ -97,7 +97,6 @@ pub(crate) fn run(
         eprintln!("  {name}: {torn} files end in a packet, {others} foreign packets");
     }
     let stored = at_end.map_or_else(|| tally.distinct(), |own| own.stored);
-    let unaccounted = counted.map(|own| arrived.saturating_sub(stored).abs_diff(own.dropped));
     drop(running);
     drop(site);
     // What was deleted must not be written any more; what was written is on disk.
@@ -106,7 +105,7 @@ pub(crate) fn run(
         arrived,
         stored,
         doubled: tally.doubled(),
-        unaccounted,
+        own: at_end.or(counted),
         seconds: sent.time.as_secs_f64(),
         drain: drain.as_secs_f64(),
         cpu,

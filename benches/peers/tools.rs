@@ -241,8 +241,25 @@ pub(crate) struct Running {
 pub(crate) struct OwnCount {
     /// Packets it took.
     pub(crate) stored: u64,
-    /// Packets it knows it lost.
-    pub(crate) dropped: u64,
+    /// Packets that the kernel's buffer had no room for.
+    pub(crate) dropped_kernel: u64,
+    /// Packets that it had no memory for itself.
+    pub(crate) dropped_ring: u64,
+}
+
+impl OwnCount {
+    /// Where it lost packets, and whether that is not what is missing from the files.
+    pub(crate) fn text(&self, lost: u64) -> String {
+        let (kernel, ring) = (self.dropped_kernel, self.dropped_ring);
+        let mut text = String::new();
+        if kernel + ring > 0 {
+            text = format!(", dropped: kernel {kernel}, ring {ring}");
+        }
+        if kernel + ring != lost {
+            text += ", WHICH IS NOT WHAT WAS LOST";
+        }
+        text
+    }
 }
 
 impl Running {
@@ -284,7 +301,7 @@ impl Running {
         stop::wait_for("our recorder to account for all", LIMIT, || {
             self.process.alive()?;
             let own = self.own_count()?;
-            Ok(own.stored + own.dropped >= arrived)
+            Ok(own.stored + own.dropped_kernel + own.dropped_ring >= arrived)
         })?;
         self.client.flush()?;
         Ok(since.elapsed())
@@ -296,7 +313,8 @@ impl Running {
         for interface in self.client.status()?.interfaces {
             let counters = interface.counters;
             own.stored += counters.written;
-            own.dropped += counters.dropped_kernel + counters.dropped_ring;
+            own.dropped_kernel += counters.dropped_kernel;
+            own.dropped_ring += counters.dropped_ring;
         }
         Ok(own)
     }
@@ -313,7 +331,8 @@ impl Running {
         let mut next = || last.next().unwrap_or_default().parse::<u64>();
         Ok(Some(OwnCount {
             stored: next()?,
-            dropped: next()?,
+            dropped_kernel: next()?,
+            dropped_ring: 0,
         }))
     }
 }
