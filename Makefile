@@ -11,7 +11,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
-	rust-test browser-test doc test-long bench bench-freeze clean
+	rust-test browser-test doc test-long bench bench-freeze bench-peers clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,10 +72,14 @@ test-long: deps-test ui ## The crash and load tests at their full length (about 
 	WW_LONG=1 cargo test $(CARGO_FLAGS) --test blackbox -- crash:: live:: freeze::
 
 bench: ui ## Benchmarks of the hot paths
-	cargo bench --locked
+	cargo bench --locked --bench hot_paths
 
 bench-freeze: deps-test ui ## Packets lost per trigger: restarting tshark beside freezing
 	cargo test $(CARGO_FLAGS) --test blackbox -- --ignored --nocapture comparison::
+
+# As root. ARGS="--help" lists the options, ARGS=--quick takes a minute.
+bench-peers: deps-test ui ## Loss and cost beside dumpcap, tcpdump and netsniff-ng (half an hour)
+	cargo bench --locked --bench peers -- $(ARGS)
 
 clean: ## Remove everything that was built (never ./var)
 	cargo clean

@@ -27,6 +27,8 @@ jq|jq|reads JSON in the demo
 python3|python3|the small web server of the demo
 tcpdump|tcpdump|reads every file that we write
 tshark|tshark|reads every file that we write; the comparison of benches/
+netsniff-ng|netsniff-ng|a recorder to compare ours with: make bench-peers
+dumpcap|wireshark-common|the same
 capinfos|wireshark-common|capinfos, editcap and mergecap read every file that we write
 rsyslogd|rsyslog|forwards real syslog messages to us
 logrotate|logrotate|rotates log files that we follow
