@@ -17,6 +17,7 @@ pub mod gaps;
 pub mod keeper;
 mod live;
 pub mod open;
+mod port;
 pub mod protocol;
 pub mod recovery;
 pub mod release;
