@@ -433,7 +433,9 @@ mod tests {
         let write = |folder: &str, gaps: &[Gap]| {
             let dir = ring.path().join(folder);
             fs::create_dir(&dir).unwrap();
-            let lines = gaps.iter().map(|g| serde_json::to_string(g).unwrap() + "\n");
+            let lines = gaps
+                .iter()
+                .map(|g| serde_json::to_string(g).unwrap() + "\n");
             fs::write(dir.join(GAPS_FILE), lines.collect::<String>()).unwrap();
         };
         let (down, full) = (GapCause::InterfaceDown, GapCause::RingFull);

@@ -1,5 +1,5 @@
-//! Puts a recorder together: one capture thread and one keeper per interface, one watcher, and the
-//! verbs of the control socket.
+//! Puts a recorder together: the interfaces with their capture threads and keepers, one watcher, and
+//! the verbs of the control socket.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
 use crate::recorder::capture::Command;
 use crate::recorder::config::{CaptureConfig, RingConfig};
+use crate::recorder::member::Member;
 use crate::recorder::open::Replay;
 use crate::recorder::port::{Port, make_root, spawn};
-use crate::recorder::protocol::{InterfaceStatus, PinReport, RecorderStatus, Reply, Request};
+use crate::recorder::protocol::{PinReport, RecorderStatus, Reply, Request};
 use crate::recorder::release::{is_incident_id, release};
 use crate::recorder::shared::lock;
+use crate::recorder::store::Store;
 use crate::recorder::watch;
 use crate::time::{Timestamp, Window};
 
@@ -106,14 +107,11 @@ impl Recorder {
         let mut interfaces = Vec::new();
         let mut threads = Vec::new();
         for name in &config.capture.interfaces {
-            let (port, [capture, keeper]) = Port::start(name, config, &stopped)?;
+            let (port, started) = Port::start(name, config, &stopped)?;
             interfaces.push(port);
-            threads.extend([capture, keeper]);
+            threads.extend(started);
         }
-        let shared: Vec<_> = interfaces
-            .iter()
-            .map(|port| Arc::clone(&port.shared))
-            .collect();
+        let shared: Vec<_> = interfaces.iter().map(Port::shared).collect();
         let watcher =
             spawn("watch", move || watch::run(&shared, &stopped)).at("start a thread in", ring)?;
         threads.push(watcher);
@@ -131,10 +129,10 @@ impl Recorder {
 
     /// Records what was received and ends, within about a second unless the disk stalls.
     pub fn stop(&self) {
-        for port in &self.interfaces {
+        for member in self.members() {
             // A thread that is gone needs no stop.
-            drop(port.commands.send(Command::Stop));
-            port.shared.wake();
+            drop(member.commands.send(Command::Stop));
+            member.shared.wake();
         }
         *lock(&self.stopping) = None;
         for thread in lock(&self.threads).drain(..) {
@@ -142,9 +140,19 @@ impl Recorder {
                 tracing::error!("a recorder thread panicked");
             }
         }
-        for port in &self.interfaces {
-            port.leave();
+        for member in self.members() {
+            member.leave();
         }
+    }
+
+    /// The capture threads of all interfaces.
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.interfaces.iter().flat_map(|port| &port.members)
+    }
+
+    /// Every folder, also those of capture threads that are not configured any more.
+    fn stores(&self) -> impl Iterator<Item = &Arc<Store>> {
+        self.interfaces.iter().flat_map(|port| port.budget.stores())
     }
 
     /// Carries out a request.
@@ -167,56 +175,30 @@ impl Recorder {
             interfaces: self
                 .interfaces
                 .iter()
-                .map(|port| self.port_status(port))
+                .map(|port| port.status(&self.filter, self.snaplen))
                 .collect(),
         }
     }
 
-    fn port_status(&self, port: &Port) -> InterfaceStatus {
-        let state = port.shared.state();
-        let holding = port.store.holding();
-        let (packets_per_second, bytes_per_second) = port.shared.rates();
-        InterfaceStatus {
-            name: port.shared.name.clone(),
-            state: state.state,
-            why: state.why,
-            since: state.since,
-            counters: consistent(port.shared.counters()),
-            packets_per_second,
-            bytes_per_second,
-            ring_from: holding.from,
-            ring_to: port.shared.durable(),
-            ring_bytes: holding.bytes,
-            ring_size_bytes: port.store.size_bytes(),
-            ring_segments: holding.segments,
-            slots_free: u64::try_from(port.free.len()).unwrap_or(0),
-            slots: port.slots,
-            disk_error: port.shared.disk_error(),
-            filter: self.filter.clone(),
-            snaplen: self.snaplen,
-            foreign_files: port.foreign,
-        }
-    }
-
-    /// Flushes the ports for which `seal` gives an answer; sealing them if it is true.
-    fn flush(&self, seal: impl Fn(&Port) -> Option<bool>) -> Result<(), String> {
+    /// Flushes the threads for which `seal` gives an answer; sealing them if it is true.
+    fn flush(&self, seal: impl Fn(&Member) -> Option<bool>) -> Result<(), String> {
         let mut waiting = Vec::new();
-        for port in &self.interfaces {
-            let Some(seal) = seal(port) else { continue };
+        for member in self.members() {
+            let Some(seal) = seal(member) else { continue };
             let (done, answered) = bounded(1);
-            if port.commands.send(Command::Flush { seal, done }).is_err() {
-                return Err(format!("{}: the capture thread is gone", port.shared.name));
+            if member.commands.send(Command::Flush { seal, done }).is_err() {
+                let name = &member.shared.name;
+                return Err(format!("{name}: the capture thread is gone"));
             }
-            port.shared.wake();
-            waiting.push((port, answered));
+            member.shared.wake();
+            waiting.push((&member.shared, answered));
         }
-        for (port, answered) in waiting {
+        for (shared, answered) in waiting {
             answered.recv_timeout(FLUSH_LIMIT).map_err(|_| {
-                let error = port
-                    .shared
+                let error = shared
                     .disk_error()
                     .unwrap_or_else(|| "no answer in time".into());
-                format!("{}: not on disk: {error}", port.shared.name)
+                format!("{}: not on disk: {error}", shared.name)
             })?;
         }
         Ok(())
@@ -225,18 +207,15 @@ impl Recorder {
     fn pin(&self, id: &str, window: Window) -> Result<PinReport, String> {
         check_id(id)?;
         let over = window.to <= Timestamp::now();
-        for port in &self.interfaces {
-            port.store
-                .pin(id, window, over)
-                .map_err(|error| error.to_string())?;
-        }
+        let pin = |last| {
+            self.stores()
+                .try_for_each(|store| store.pin(id, window, last))
+                .map_err(|error| error.to_string())
+        };
+        pin(over)?;
         if over {
-            self.flush(|port| port.must_seal(&window).then_some(true))?;
-            for port in &self.interfaces {
-                port.store
-                    .pin(id, window, true)
-                    .map_err(|error| error.to_string())?;
-            }
+            self.flush(|member| member.must_seal(&window).then_some(true))?;
+            pin(true)?;
         }
         self.report(id, over)
     }
@@ -248,26 +227,19 @@ impl Recorder {
 
     fn report(&self, id: &str, complete: bool) -> Result<PinReport, String> {
         let mut segments = Vec::new();
-        for port in &self.interfaces {
-            segments.extend(port.store.pinned(id).map_err(|error| error.to_string())?);
+        for store in self.stores() {
+            segments.extend(store.pinned(id).map_err(|error| error.to_string())?);
         }
         Ok(PinReport { complete, segments })
     }
 
     fn release(&self, id: &str) -> Result<(), String> {
         check_id(id)?;
-        for port in &self.interfaces {
-            port.store.unpin(id);
+        for store in self.stores() {
+            store.unpin(id);
         }
         release(&self.incidents, id, Timestamp::now()).map_err(|error| error.to_string())
     }
-}
-
-/// `received` is asked of the kernel once a second, `written` is counted as it happens.
-fn consistent(mut counters: Counters) -> Counters {
-    let accounted = counters.written + counters.dropped_ring + counters.dropped_kernel;
-    counters.received = counters.received.max(accounted);
-    counters
 }
 
 fn check_id(id: &str) -> Result<(), String> {

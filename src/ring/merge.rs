@@ -119,7 +119,10 @@ impl MergedReader {
     /// reader, so a head stays until its successor is asked for.
     fn refill(&mut self) {
         if self.primed {
-            let part = self.given.take().and_then(|given| self.parts.get_mut(given));
+            let part = self
+                .given
+                .take()
+                .and_then(|given| self.parts.get_mut(given));
             if let Some(part) = part {
                 part.head = part.reader.advance();
             }

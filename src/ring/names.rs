@@ -208,7 +208,12 @@ mod tests {
         let second = Member { index: 1, of: 2 };
         assert_eq!(second.describe(), "capture thread 2 of 2");
         assert_eq!(Member::described("capture thread 2 of 2"), second);
-        for other in ["", "capture thread 3 of 2", "capture thread 0 of 2", "uplink"] {
+        for other in [
+            "",
+            "capture thread 3 of 2",
+            "capture thread 0 of 2",
+            "uplink",
+        ] {
             assert_eq!(Member::described(other), Member::ALONE, "{other}");
         }
     }
