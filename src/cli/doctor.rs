@@ -9,6 +9,8 @@ use crate::daemon::clock;
 use crate::recorder::client::Client;
 use crate::recorder::open::{CaptureOptions, open_live};
 use crate::recorder::socket::interface_index;
+use crate::ring::catalog::Catalog;
+use crate::ring::window::sources_in;
 
 use serde::Serialize;
 
@@ -33,6 +35,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     );
     findings.push(finding("ring", check_disk(&config)));
     findings.push(finding("memory", check_memory(&config)));
+    if config.capture.threads > 1 {
+        findings.push(finding("threads", check_threads(&config)));
+    }
     findings.push(finding("clock", check_clock()));
     findings.push(finding("recorder", check_recorder(&config)));
     findings.push(finding("web", check_web(&config)));
@@ -97,14 +102,12 @@ fn check_disk(config: &Config) -> Result<String, String> {
 }
 
 fn held_bytes(config: &Config) -> u64 {
-    config
-        .capture
-        .interfaces
+    let sources = sources_in(&config.ring.path).unwrap_or_default();
+    sources
         .iter()
-        .filter_map(|name| {
-            let folder = config.ring.path.join(crate::ring::names::folder_name(name));
-            Some(crate::ring::catalog::Catalog::scan(&folder).ok()?.bytes())
-        })
+        .filter(|source| config.capture.interfaces.contains(&source.interface))
+        .flat_map(|source| &source.dirs)
+        .filter_map(|folder| Some(Catalog::scan(folder).ok()?.bytes()))
         .sum()
 }
 
@@ -143,6 +146,20 @@ fn check_memory(config: &Config) -> Result<String, String> {
         ));
     }
     Ok(format!("{wanted_text} wanted, {available_text} available"))
+}
+
+fn check_threads(config: &Config) -> Result<String, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (threads, spare) = (config.capture.threads, cores.saturating_sub(1).max(1));
+    if usize::try_from(threads).is_ok_and(|threads| threads > spare) {
+        return Err(format!(
+            "capture.threads {threads} on {cores} cores leave none for the disk and the server; \
+             set {spare} or fewer"
+        ));
+    }
+    Ok(format!(
+        "{threads} capture threads per interface on {cores} cores"
+    ))
 }
 
 fn check_clock() -> Result<String, String> {

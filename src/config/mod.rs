@@ -147,7 +147,7 @@ impl Config {
         let text = |error: &dyn fmt::Display| error.to_string();
         self.capture.check().map_err(|error| text(&error))?;
         self.ring
-            .check(self.capture.snaplen)
+            .check(&self.capture)
             .map_err(|error| text(&error))?;
         if self.evidence.path.as_os_str().is_empty() {
             return Err(
@@ -181,6 +181,16 @@ impl Config {
         if self.capture.interfaces.is_empty() {
             warnings
                 .push("capture.interfaces: is empty; the recorder needs at least one".to_owned());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if self.capture.threads > 1
+            && usize::try_from(self.capture.threads).is_ok_and(|threads| threads >= cores)
+        {
+            warnings.push(format!(
+                "capture.threads: {} threads per interface on {cores} cores leave none for the disk, the server and the kernel's own part; {} or fewer are better",
+                self.capture.threads,
+                cores.saturating_sub(1).max(1)
+            ));
         }
         for hook in &self.webhook {
             if let Some(Err(error)) = hook.token_file.as_ref().map(fs::read_to_string) {
@@ -273,6 +283,16 @@ mod tests {
             ("[capture]\nsnaplen = 1\n", "capture.snaplen"),
             ("[capture]\nfilter = \"hots 1.2.3.4\"\n", "capture.filter"),
             ("[ring]\nmemory = \"1MiB\"\n", "ring.memory"),
+            ("[capture]\nthreads = 0\n", "capture.threads"),
+            ("[capture]\nthreads = 17\n", "capture.threads"),
+            (
+                "[capture]\nthreads = 16\n",
+                "ring.memory: 256.0 MiB holds fewer than two segments of 16.0 MiB for each of 16",
+            ),
+            (
+                "[capture]\nthreads = 2\nbuffer = \"1MiB\"\n",
+                "capture.buffer",
+            ),
             ("[ring]\nsync = \"5 parsecs\"\n", "parsecs"),
             ("[capture]\ninterfaces = [\"a\", \"a\"]\n", "listed twice"),
         ] {

@@ -52,7 +52,7 @@ impl Format {
 /// What is wanted.
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
-    /// The folders to read, one per interface.
+    /// The folders to read, by interface.
     pub sources: Vec<Source>,
     /// The span of time.
     pub window: Window,

@@ -2,7 +2,8 @@
 
 use crate::counters::Counters;
 use crate::packet::filter::BpfFilter;
-use crate::ring::window::{Format, Found, Source, WindowReader};
+use crate::ring::merge::MergedReader;
+use crate::ring::window::{Format, Found, Source};
 use crate::time::Window;
 
 use super::{Cancel, ExportError};
@@ -10,7 +11,7 @@ use super::{Cancel, ExportError};
 #[derive(Debug)]
 pub(super) struct Stream {
     interface: String,
-    reader: WindowReader,
+    reader: MergedReader,
     /// One per format of the reader; empty when there is no filter.
     filters: Vec<BpfFilter>,
     head: Option<Found>,
@@ -19,14 +20,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Opens the folder and compiles the filter for each of its link types.
+    /// Opens the folders and compiles the filter for each of its link types.
     pub(super) fn open(
         source: &Source,
         window: Window,
         filter: &str,
         cancel: &Cancel,
     ) -> Result<Self, ExportError> {
-        let reader = WindowReader::open(&source.dir, window)?;
+        let reader = MergedReader::open(source, window)?;
         let mut filters = Vec::new();
         if !filter.is_empty() {
             for format in reader.formats() {

@@ -277,7 +277,7 @@ fn rotation_takes_nothing_that_was_promised() {
     let root = two_interfaces();
     let plan = Plan::prepare(request(root.path(), window(0, 200))).unwrap();
     for source in sources_in(root.path()).unwrap() {
-        fs::remove_dir_all(source.dir).unwrap();
+        fs::remove_dir_all(&source.dirs[0]).unwrap();
     }
     let summary = plan.write_to(&mut Vec::new()).unwrap();
     assert_eq!((summary.packets, summary.damaged.len()), (40, 0));

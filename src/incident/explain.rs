@@ -9,7 +9,7 @@ use super::measure::Measured;
 use super::model::{Completeness, Reason, Verdict};
 use crate::counters::Counters;
 use crate::recorder::protocol::{Gap, GapCause, InterfaceState, InterfaceStatus};
-use crate::ring::names;
+use crate::ring::window::sources_in;
 use crate::time::{Timestamp, Window};
 
 /// The recorder's list of spans it did not record, per interface folder of the ring.
@@ -81,14 +81,35 @@ pub fn explain(
 /// The gaps the recorder wrote down for these interfaces, below `ring`; lines that are not whole
 /// are left out.
 pub fn gaps(ring: &Path, interfaces: &[InterfaceStatus]) -> Vec<Gap> {
-    let folders = interfaces.iter().map(|i| names::folder_name(&i.name));
-    folders
-        .flat_map(|folder| read_gaps(&ring.join(folder)))
-        .collect()
+    let names = interfaces.iter().map(|i| i.name.as_str());
+    names.flat_map(|name| gaps_of(ring, name)).collect()
 }
 
-/// The gaps of one interface's folder.
-pub(super) fn read_gaps(folder: &Path) -> Vec<Gap> {
+/// The gaps of one interface: those of all its capture threads. What one of them did not record is
+/// missing from the interface; spans of one cause that overlap are one gap.
+pub(super) fn gaps_of(ring: &Path, interface: &str) -> Vec<Gap> {
+    let sources = sources_in(ring).unwrap_or_default();
+    let source = sources.into_iter().find(|one| one.interface == interface);
+    let dirs = source.map(|source| source.dirs).unwrap_or_default();
+    let alone = dirs.len() < 2;
+    let mut gaps: Vec<Gap> = dirs.iter().flat_map(|dir| read_gaps(dir)).collect();
+    if alone {
+        return gaps;
+    }
+    gaps.sort_by_key(|gap| gap.from);
+    let mut merged: Vec<Gap> = Vec::new();
+    for gap in gaps {
+        let same = |one: &&mut Gap| one.cause == gap.cause && gap.from <= one.to;
+        match merged.iter_mut().rev().find(same) {
+            Some(one) => one.to = one.to.max(gap.to),
+            None => merged.push(gap),
+        }
+    }
+    merged
+}
+
+/// The gaps of one capture thread's folder.
+fn read_gaps(folder: &Path) -> Vec<Gap> {
     let text = fs::read_to_string(folder.join(GAPS_FILE)).unwrap_or_default();
     text.lines()
         .filter_map(|line| serde_json::from_str(line).ok())
@@ -398,6 +419,31 @@ mod tests {
         holed.begins_run = true;
         let judged = judge(&window(100, 200), &[holed], &[], &synchronised());
         assert_eq!(codes(&judged), ["gap", "gap", "gap"]);
+    }
+
+    #[test]
+    fn a_gap_of_one_thread_is_a_gap_of_the_interface_and_told_once() {
+        let ring = tempfile::tempdir().unwrap();
+        let gap = |from, to, cause| Gap {
+            interface: "eth1".to_owned(),
+            from: at(from),
+            to: at(to),
+            cause,
+        };
+        let write = |folder: &str, gaps: &[Gap]| {
+            let dir = ring.path().join(folder);
+            fs::create_dir(&dir).unwrap();
+            let lines = gaps
+                .iter()
+                .map(|g| serde_json::to_string(g).unwrap() + "\n");
+            fs::write(dir.join(GAPS_FILE), lines.collect::<String>()).unwrap();
+        };
+        let (down, full) = (GapCause::InterfaceDown, GapCause::RingFull);
+        write("eth1", &[gap(10, 20, down)]);
+        write("eth1+1", &[gap(11, 21, down), gap(12, 13, full)]);
+        write("eth10", &[gap(1, 2, down)]);
+        let found = gaps_of(ring.path(), "eth1");
+        assert_eq!(found, [gap(10, 21, down), gap(12, 13, full)]);
     }
 
     #[test]

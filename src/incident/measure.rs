@@ -31,12 +31,14 @@ pub(super) struct Facts {
     pub(super) last: Option<Timestamp>,
     /// The capture filter that was in force.
     pub(super) filter: String,
+    /// The capture threads that recorded the interface in this run.
+    pub(super) threads: u32,
     /// What is wrong with its content.
     pub(super) damage: Option<String>,
 }
 
 impl Facts {
-    fn run(&self) -> Option<Timestamp> {
+    pub(super) fn run(&self) -> Option<Timestamp> {
         self.samples.first().map(|sample| sample.start)
     }
 
@@ -81,7 +83,7 @@ pub(super) fn measure(
     before: Option<Sample>,
     window: &Window,
 ) -> Measured {
-    let spans = spans(segments);
+    let spans = spans(segments.iter());
     let holes = holes(&spans, window);
     let (counters, unproven) = counters(segments, before, window);
     let inside: Vec<Window> = spans.iter().filter_map(|s| s.intersect(window)).collect();
@@ -111,7 +113,7 @@ pub(super) fn measure(
 }
 
 /// The spans the segments cover, contiguous ones joined, in order of time.
-fn spans(segments: &[Facts]) -> Vec<Window> {
+pub(super) fn spans<'a>(segments: impl Iterator<Item = &'a Facts>) -> Vec<Window> {
     let mut spans: Vec<Window> = Vec::new();
     let mut previous: Option<&Facts> = None;
     for segment in segments {
@@ -133,6 +135,11 @@ fn spans(segments: &[Facts]) -> Vec<Window> {
         spans.push(Window::new(from, segment.end()));
         previous = Some(segment);
     }
+    join(spans)
+}
+
+/// The same spans, in order of time, those that touch as one.
+pub(super) fn join(mut spans: Vec<Window>) -> Vec<Window> {
     spans.sort_by_key(|span| span.from);
     let mut joined: Vec<Window> = Vec::new();
     for span in spans {
@@ -145,7 +152,7 @@ fn spans(segments: &[Facts]) -> Vec<Window> {
 }
 
 /// What of `window` lies in none of the `spans` (ordered, disjoint).
-fn holes(spans: &[Window], window: &Window) -> Vec<Window> {
+pub(super) fn holes(spans: &[Window], window: &Window) -> Vec<Window> {
     let mut holes = Vec::new();
     let mut from = window.from;
     for span in spans {
@@ -234,6 +241,7 @@ mod tests {
             first: None,
             last: None,
             filter: String::new(),
+            threads: 1,
             damage: None,
         }
     }

@@ -19,6 +19,7 @@ pub mod id;
 mod journal;
 pub mod manifest;
 mod measure;
+mod members;
 pub mod model;
 mod readback;
 mod retention;

@@ -4,6 +4,7 @@
 //! The rename of `manifest.json` is the moment of sealing; everything else is on the medium
 //! before it. A crash at any step leaves a folder from which sealing starts over or is finished.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -13,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
-use super::explain::{judge, read_gaps};
+use super::explain::{gaps_of, judge};
 use super::folder::{self, Folder, MODE};
 use super::manifest::{
     ALLOWED_SIGNERS_FILE, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SEGMENTS_DIR,
     SIGNATURE_FILE, SUMS_FILE, SegmentEntry,
 };
 use super::measure::{Facts, Measured, measure};
+use super::members::{Part, combine};
 use super::model::{Completeness, InterfaceShare};
 use super::readback::Reader;
 use super::sshsig::{PUBLIC_KEY_FILE, PublicKey, Signer25519};
@@ -74,38 +76,65 @@ pub(super) fn inspect(
     clock: &ClockState,
     stop: &CancellationToken,
 ) -> Result<Inspected, IoError> {
-    let mut linked = folder::segments(folder)?;
+    let mut interfaces = by_interface(folder::segments(folder)?);
     for interface in recorded {
-        let name = names::folder_name(&interface.name);
-        if !linked.iter().any(|(folder, _)| *folder == name) {
-            linked.push((name, Vec::new()));
-        }
+        let first = names::folder_name(&interface.name);
+        interfaces
+            .entry(interface.name.clone())
+            .or_insert_with(|| vec![(0, first, Vec::new())]);
     }
     let mut entries = Vec::new();
     let mut measured: Vec<Measured> = Vec::new();
     let mut gaps = Vec::new();
-    for (folder_name, files) in linked {
-        let interface = names::interface_name(&folder_name).unwrap_or_else(|| folder_name.clone());
-        let mut facts = Vec::new();
-        for file in &files {
-            if stop.is_cancelled() {
-                let stopping = io::Error::new(io::ErrorKind::Interrupted, "the server is stopping");
-                return Err(IoError::new("read back", folder, stopping));
+    for (interface, folders) in interfaces {
+        let mut parts = Vec::new();
+        for (index, folder_name, files) in folders {
+            let mut segments = Vec::new();
+            for file in &files {
+                if stop.is_cancelled() {
+                    let stopping =
+                        io::Error::new(io::ErrorKind::Interrupted, "the server is stopping");
+                    return Err(IoError::new("read back", folder, stopping));
+                }
+                let (entry, fact) = read_back(file, &folder_name, &interface, window)?;
+                entries.push(entry);
+                segments.push(fact);
             }
-            let (entry, fact) = read_back(file, &folder_name, &interface, window)?;
-            entries.push(entry);
-            facts.push(fact);
+            let home = ring.join(&folder_name);
+            let first = segments.first();
+            let before = first.and_then(|first| sample_before(&home, first));
+            parts.push(Part {
+                index,
+                measured: measure(&interface, &segments, before, window),
+                segments,
+            });
         }
-        let home = ring.join(&folder_name);
-        let before = facts.first().and_then(|first| sample_before(&home, first));
-        measured.push(measure(&interface, &facts, before, window));
-        gaps.extend(read_gaps(&home));
+        measured.extend(combine(parts, window));
+        gaps.extend(gaps_of(ring, &interface));
     }
     Ok(Inspected {
         segments: entries,
         completeness: judge(window, &measured, &gaps, clock),
         interfaces: measured.into_iter().map(|m| m.share).collect(),
     })
+}
+
+/// A linked folder: which capture thread's, its name, its segments.
+type Linked = (u32, String, Vec<SegmentFile>);
+
+/// The linked folders by interface, each interface's in the order of its capture threads.
+fn by_interface(linked: Vec<(String, Vec<SegmentFile>)>) -> BTreeMap<String, Vec<Linked>> {
+    let mut interfaces: BTreeMap<String, Vec<Linked>> = BTreeMap::new();
+    for (folder, files) in linked {
+        let parsed = names::parse_folder(&folder);
+        let (interface, index) = parsed.unwrap_or_else(|| (folder.clone(), 0));
+        let folders = interfaces.entry(interface).or_default();
+        folders.push((index, folder, files));
+    }
+    for folders in interfaces.values_mut() {
+        folders.sort_by_key(|(index, ..)| *index);
+    }
+    interfaces
 }
 
 /// Reads one segment from the medium: its digest and its facts come from the same bytes.
@@ -138,6 +167,7 @@ fn read_back(
         first: None,
         last: None,
         filter: String::new(),
+        threads: 1,
         damage: None,
     };
     let digested = Reader::open(&file.path).and_then(|mut reader| {
@@ -182,6 +212,8 @@ fn gather<R: io::Read>(blocks: &mut Blocks<R>, window: &Window, facts: &mut Fact
     if let Some(filter) = blocks.interfaces().iter().find_map(|i| i.filter.clone()) {
         facts.filter = filter;
     }
+    let described = blocks.interface(0).and_then(|i| i.description.as_deref());
+    facts.threads = names::Member::described(described.unwrap_or_default()).of;
 }
 
 fn take(block: &Block<'_>, window: &Window, facts: &mut Facts) {

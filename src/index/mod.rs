@@ -17,7 +17,8 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use crate::error::IoError;
-use crate::ring::window::{WindowReader, sources_in};
+use crate::ring::merge::MergedReader;
+use crate::ring::window::sources_in;
 use crate::time::{Timestamp, Window};
 
 pub use query::{Flow, FlowPage, FlowQuery, FlowSort, SortOrder};
@@ -130,7 +131,7 @@ impl Index {
         let mut tables = Vec::new();
         let mut room = FLOWS_MAX;
         for source in sources_in(segments_dir)? {
-            let mut reader = WindowReader::open(&source.dir, window)?;
+            let mut reader = MergedReader::open(&source, window)?;
             let mut table = FlowTable::new(room);
             while let Some(found) = reader.advance() {
                 let linktype = reader

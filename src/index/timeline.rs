@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::query::stored;
 use crate::error::IoError;
-use crate::ring::window::{Source, WindowReader};
+use crate::ring::merge::MergedReader;
+use crate::ring::window::Source;
 use crate::time::{Timestamp, Window};
 
 /// The fewest and the most buckets that are counted into.
@@ -56,7 +57,7 @@ pub fn histogram(sources: &[Source], window: Window, buckets: usize) -> Result<T
             packets: vec![0; buckets],
             bytes: vec![0; buckets],
         };
-        let mut reader = WindowReader::open(&source.dir, window)?;
+        let mut reader = MergedReader::open(source, window)?;
         while let Some(found) = reader.advance() {
             let bucket = (found.at.as_ns() - window.from.as_ns()) / bucket_ns;
             let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);

@@ -92,6 +92,8 @@ pub struct Interface {
     pub snaplen: u32,
     /// Its name.
     pub name: Option<String>,
+    /// Its description.
+    pub description: Option<String>,
     /// The capture filter as text.
     pub filter: Option<String>,
     clock: Clock,
@@ -478,12 +480,14 @@ impl Decoder {
             linktype,
             snaplen,
             name: None,
+            description: None,
             filter: None,
             clock: Clock::default(),
         };
         for (code, value) in options {
             match (code, value) {
                 (2, name) => found.name = Some(text(name)),
+                (3, words) => found.description = Some(text(words)),
                 (9, [tsresol, ..]) => found.clock.resolution(*tsresol),
                 // The leading byte says which kind of filter; 0 is pcap-filter(7) text.
                 (11, [0, filter @ ..]) => found.filter = Some(text(filter)),

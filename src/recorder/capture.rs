@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use pcap::{Active, Capture, Packet, PacketHeader};
+use pcap::{Packet, PacketHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::recorder::fanout::Group;
 use crate::recorder::live::{End, Live};
-use crate::recorder::open::{CaptureOptions, open_live};
-use crate::recorder::protocol::{GapCause, InterfaceState};
+use crate::recorder::open::CaptureOptions;
+use crate::recorder::protocol::GapCause;
 use crate::recorder::shared::Shared;
-use crate::recorder::socket;
 use crate::recorder::writer::{Done, SlotWriter};
 use crate::time::Timestamp;
 
@@ -35,10 +35,12 @@ pub enum Command {
     Stop,
 }
 
-/// The capture thread of one interface.
+/// A capture thread of an interface.
 pub struct Capturer {
     /// What is recorded and how.
     pub options: CaptureOptions,
+    /// Opens its socket.
+    pub group: Arc<Group>,
     /// What it tells others.
     pub shared: Arc<Shared>,
     /// What it is asked.
@@ -82,10 +84,11 @@ impl Capturer {
 
     fn run_live(&mut self) {
         loop {
-            match self.open() {
+            match self.group.open(&self.options) {
                 Ok((capture, index)) => match Live::new(self, capture, index).run() {
                     End::Stopped => return,
                     End::Lost(why) => {
+                        self.group.left(&self.options);
                         self.blind_since.get_or_insert(Timestamp::now());
                         tracing::info!(
                             interface = self.shared.name,
@@ -103,20 +106,6 @@ impl Capturer {
                 return;
             }
         }
-    }
-
-    /// Opens the interface; on failure says the state that follows and why.
-    fn open(&mut self) -> Result<(Capture<Active>, u32), (InterfaceState, String)> {
-        let name = self.shared.name.clone();
-        let index = socket::interface_index(&name).ok_or_else(|| {
-            (
-                InterfaceState::Absent,
-                format!("no interface named {name:?}"),
-            )
-        })?;
-        open_live(&name, &self.options)
-            .map(|capture| (capture, index))
-            .map_err(|error| (InterfaceState::Failed, error))
     }
 
     /// Answers commands while there is nothing to capture; true when asked to stop.

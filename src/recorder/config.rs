@@ -10,6 +10,8 @@ use crate::time::span;
 
 /// What a segment holds beside its packets, with room to spare.
 const SEGMENT_OVERHEAD: u64 = 16 * 1024;
+/// The most capture threads per interface.
+const THREADS_MAX: u32 = 16;
 /// Smaller segments would be more file than packets.
 const SEGMENT_MIN: u64 = 64 * 1024;
 
@@ -27,6 +29,8 @@ pub struct CaptureConfig {
     pub buffer: ByteSize,
     /// Whether to put interfaces into promiscuous mode.
     pub promiscuous: bool,
+    /// Capture threads per interface, 1 to 16.
+    pub threads: u32,
 }
 
 impl Default for CaptureConfig {
@@ -37,6 +41,7 @@ impl Default for CaptureConfig {
             snaplen: 262_144,
             buffer: ByteSize::mib(256),
             promiscuous: true,
+            threads: 1,
         }
     }
 }
@@ -115,14 +120,26 @@ impl CaptureConfig {
             let problem = format!("{} is out of range: 1MiB to 2047MiB", self.buffer);
             return Err(invalid("capture.buffer", problem));
         }
+        if !(1..=THREADS_MAX).contains(&self.threads) {
+            let problem = format!("{} is out of range: 1 to {THREADS_MAX}", self.threads);
+            return Err(invalid("capture.threads", problem));
+        }
+        if self.buffer.as_u64() / u64::from(self.threads) < ByteSize::mib(1).as_u64() {
+            let problem = format!(
+                "{} is less than 1MiB for each of {} threads; raise it or lower capture.threads",
+                self.buffer, self.threads
+            );
+            return Err(invalid("capture.buffer", problem));
+        }
         Ok(())
     }
 }
 
 impl RingConfig {
-    /// Checks what can be checked without touching the machine. `snaplen` is `capture.snaplen`:
-    /// the longest packet must fit a segment.
-    pub fn check(&self, snaplen: u32) -> Result<(), InvalidKey> {
+    /// Checks what can be checked without touching the machine: the longest packet must fit a
+    /// segment, and each capture thread needs its share.
+    pub fn check(&self, capture: &CaptureConfig) -> Result<(), InvalidKey> {
+        let (snaplen, threads) = (capture.snaplen, u64::from(capture.threads));
         let segment = self.segment.as_u64();
         let smallest = (u64::from(snaplen) + SEGMENT_OVERHEAD).max(SEGMENT_MIN);
         if !(smallest..=ByteSize::gib(1).as_u64()).contains(&segment) {
@@ -134,9 +151,14 @@ impl RingConfig {
             return Err(invalid("ring.segment", problem));
         }
         for (key, bytes) in [("ring.memory", self.memory), ("ring.size", self.size)] {
-            if bytes.as_u64() < 2 * segment {
+            if bytes.as_u64() < 2 * segment * threads {
+                let each = if threads > 1 {
+                    format!(" for each of {threads} capture threads")
+                } else {
+                    String::new()
+                };
                 let problem = format!(
-                    "{bytes} holds fewer than two segments of {}; raise it or lower ring.segment",
+                    "{bytes} holds fewer than two segments of {}{each}; raise it or lower ring.segment",
                     self.segment
                 );
                 return Err(invalid(key, problem));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::IoError;
+use crate::recorder::budget::Budget;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::{Shared, lock};
@@ -19,11 +20,13 @@ use crate::time::Timestamp;
 /// How long to wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The keeper of one interface.
+/// The keeper of one capture thread.
 #[derive(Debug)]
 pub struct Keeper {
-    /// The ring's files.
+    /// The thread's files.
     pub store: Arc<Store>,
+    /// The interface's bytes.
+    pub budget: Arc<Budget>,
     /// What it tells others.
     pub shared: Arc<Shared>,
     /// From the writer; ends when the writer does.
@@ -151,7 +154,7 @@ impl Keeper {
         if error.source.kind() != std::io::ErrorKind::StorageFull {
             return false;
         }
-        match self.store.give_up_oldest() {
+        match self.budget.give_up_oldest() {
             Ok(true) => {
                 tracing::warn!(
                     interface = self.shared.name,
@@ -193,7 +196,7 @@ impl Keeper {
     }
 
     fn create(&self, name: SegmentName) -> Result<SegmentFile, IoError> {
-        self.store.make_room(self.segment_bytes)?;
+        self.budget.make_room(self.segment_bytes)?;
         SegmentFile::create(self.store.folder(), name, self.segment_bytes)
     }
 

@@ -4,20 +4,25 @@
 //! libpcap's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
 //! ```
 //!
-//! [`capture`] is one thread per interface, live or replayed; [`writer`] encodes packets into [`slots`], mapped
+//! [`capture`] is one thread per interface, live or replayed, or several that share its packets
+//! ([`fanout`]); [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
-//! [`segment_file`] and may wait for the disk; [`store`] rotates the ring and links what is pinned.
+//! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
+pub mod budget;
 pub mod capture;
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod fanout;
 pub mod gaps;
 pub mod keeper;
 mod live;
 mod mapping;
+mod member;
 pub mod open;
+mod port;
 pub mod protocol;
 pub mod recovery;
 pub mod release;

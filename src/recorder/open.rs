@@ -9,6 +9,7 @@ use pcap::{Active, Capture, Offline, Precision};
 use crate::pcapng::encode::{Interface, Section, interface, section_header};
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::recorder::socket;
+use crate::ring::names::Member;
 
 /// How long the kernel holds back a block that is not full, so that a quiet link costs few wakes.
 pub const BLOCK_TIMEOUT: Duration = Duration::from_millis(10);
@@ -28,6 +29,8 @@ pub struct CaptureOptions {
     pub sync: Duration,
     /// Read this savefile instead of the interface.
     pub replay: Option<Replay>,
+    /// Which of the interface's capture threads this is for.
+    pub member: Member,
 }
 
 /// A savefile to be played through the same path.
@@ -49,6 +52,17 @@ impl CaptureOptions {
             promiscuous: capture.promiscuous,
             sync: ring.sync,
             replay,
+            member: Member::ALONE,
+        }
+    }
+
+    /// The same for one of several capture threads, with its share of the kernel's buffer.
+    #[must_use]
+    pub fn for_thread(self, member: Member) -> Self {
+        Self {
+            buffer_bytes: self.buffer_bytes / u64::from(member.of.max(1)),
+            member,
+            ..self
         }
     }
 
@@ -65,10 +79,20 @@ impl CaptureOptions {
 
 /// Opens an interface as every capture is opened. The error is a sentence for people.
 pub fn open_live(name: &str, options: &CaptureOptions) -> Result<Capture<Active>, String> {
+    let mut capture = open_unfiltered(name, options)?;
+    set_filter(&mut capture, options)?;
+    Ok(capture)
+}
+
+/// Opens an interface, without the capture filter.
+pub(super) fn open_unfiltered(
+    name: &str,
+    options: &CaptureOptions,
+) -> Result<Capture<Active>, String> {
     let describe = |error: pcap::Error| describe_open_error(name, &error.to_string());
     let buffer = i32::try_from(options.buffer_bytes).unwrap_or(i32::MAX);
     let timeout = i32::try_from(BLOCK_TIMEOUT.as_millis()).unwrap_or(10);
-    let mut capture = Capture::from_device(name)
+    let capture = Capture::from_device(name)
         .map_err(describe)?
         .snaplen(i32::try_from(options.snaplen).unwrap_or(262_144))
         .buffer_size(buffer)
@@ -80,24 +104,35 @@ pub fn open_live(name: &str, options: &CaptureOptions) -> Result<Capture<Active>
         .setnonblock()
         .map_err(describe)?;
     if is_loopback(name) {
-        let fd = capture.as_raw_fd();
-        ignore_outgoing(fd).map_err(|error| format!("{name}: PACKET_IGNORE_OUTGOING: {error}"))?;
-    }
-    if !options.filter.is_empty() {
-        capture
-            .filter(&options.filter, true)
-            .map_err(|error| format!("capture.filter {:?}: {error}", options.filter))?;
+        socket::ignore_outgoing(descriptor(&capture))
+            .map_err(|error| format!("{name}: PACKET_IGNORE_OUTGOING: {error}"))?;
     }
     Ok(capture)
 }
 
-#[expect(unsafe_code, reason = "libpcap hands out its descriptor as a number")]
-fn ignore_outgoing(fd: std::os::fd::RawFd) -> std::io::Result<()> {
-    // SAFETY: the caller holds the capture that owns the descriptor for the whole call.
-    socket::ignore_outgoing(unsafe { BorrowedFd::borrow_raw(fd) })
+/// Sets the capture filter, if there is one.
+pub(super) fn set_filter(
+    capture: &mut Capture<Active>,
+    options: &CaptureOptions,
+) -> Result<(), String> {
+    if options.filter.is_empty() {
+        return Ok(());
+    }
+    capture
+        .filter(&options.filter, true)
+        .map_err(|error| format!("capture.filter {:?}: {error}", options.filter))
 }
 
-fn is_loopback(name: &str) -> bool {
+/// The socket of a capture.
+#[expect(unsafe_code, reason = "libpcap hands out its descriptor as a number")]
+pub(super) fn descriptor(capture: &Capture<Active>) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor belongs to `capture`, which stays open and is borrowed for as long as
+    // the result lives.
+    unsafe { BorrowedFd::borrow_raw(capture.as_raw_fd()) }
+}
+
+/// Whether it is a loopback interface.
+pub(super) fn is_loopback(name: &str) -> bool {
     // ARPHRD_LOOPBACK is 772.
     std::fs::read_to_string(format!("/sys/class/net/{name}/type")).is_ok_and(|t| t.trim() == "772")
 }
@@ -157,7 +192,7 @@ pub fn segment_header(name: &str, linktype: i32, options: &CaptureOptions) -> Ve
             linktype: linktype_of(linktype),
             snaplen: options.snaplen,
             name,
-            description: "",
+            description: &options.member.describe(),
             filter: &options.filter,
             os: &os,
         },

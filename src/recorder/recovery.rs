@@ -32,6 +32,8 @@ pub struct Recovered {
     pub catalog: Catalog,
     /// Up to when it is known to be whole.
     pub until: Option<Timestamp>,
+    /// When the recorder that wrote the newest segment started.
+    pub run: Option<Timestamp>,
     /// Files in `aside/`.
     pub foreign: u64,
     /// Bytes brought in from the slot file.
@@ -64,11 +66,9 @@ pub fn recover(folder: &Path, leftovers: &[Leftover<'_>]) -> Result<Recovered, I
     }
     sync_folder(folder)?;
     recovered.catalog = Catalog::scan(folder)?;
-    recovered.until = recovered
-        .catalog
-        .segments()
-        .last()
-        .and_then(|last| last_sample_time(&last.path));
+    let last = recovered.catalog.segments().last();
+    let last = last.and_then(|last| last_sample_times(&last.path));
+    (recovered.until, recovered.run) = last.unzip();
     recovered.foreign = count_aside(folder);
     Ok(recovered)
 }
@@ -312,10 +312,10 @@ fn last_block(file: &File) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(block))
 }
 
-/// The time of the sample that ends a segment.
-fn last_sample_time(path: &Path) -> Option<Timestamp> {
+/// The time of the sample that ends a segment, and when its recorder started.
+fn last_sample_times(path: &Path) -> Option<(Timestamp, Timestamp)> {
     let block = last_block(&File::open(path).ok()?).ok()??;
-    Some(block_time(&block, 12))
+    Some((block_time(&block, 12), block_time(&block, 24)))
 }
 
 fn move_aside(folder: &Path, path: &Path, why: &str) -> Result<(), IoError> {

@@ -6,13 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::counters::Counters;
 use crate::recorder::protocol::InterfaceState;
+use crate::ring::names::Member;
 use crate::time::Timestamp;
 
-/// State of one interface, written by its threads and read by anyone.
+/// State of one capture thread of an interface, written by it and its keeper and read by anyone.
 #[derive(Debug)]
 pub struct Shared {
-    /// Configured name.
+    /// Configured name of the interface.
     pub name: String,
+    /// Which of the interface's capture threads.
+    pub member: Member,
     received: AtomicU64,
     written: AtomicU64,
     written_bytes: AtomicU64,
@@ -53,17 +56,24 @@ pub struct StateSince {
     pub why: Option<String>,
 }
 
-impl Shared {
-    /// For the interface `name`, absent until somebody says otherwise.
-    pub fn new(name: &str) -> std::io::Result<Self> {
-        use rustix::event::{EventfdFlags, eventfd};
-        let state = StateSince {
+impl StateSince {
+    /// Absent, without a reason.
+    pub fn absent() -> Self {
+        Self {
             state: InterfaceState::Absent,
             since: Timestamp::now(),
             why: None,
-        };
+        }
+    }
+}
+
+impl Shared {
+    /// For a capture thread of the interface `name`, absent until somebody says otherwise.
+    pub fn new(name: &str, member: Member) -> std::io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
         Ok(Self {
             name: name.to_owned(),
+            member,
             received: AtomicU64::new(0),
             written: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
@@ -74,7 +84,7 @@ impl Shared {
             bytes_per_second: AtomicU64::new(0),
             durable_ns: AtomicU64::new(0),
             link: Link::default(),
-            state: Mutex::new(state),
+            state: Mutex::new(StateSince::absent()),
             disk_error: Mutex::new(None),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
         })
@@ -140,12 +150,14 @@ impl Shared {
             return;
         }
         let reason = why.as_deref().unwrap_or("");
+        let thread = (self.member.of > 1).then_some(self.member.index);
         match state {
             InterfaceState::Running | InterfaceState::Finished => {
-                tracing::info!(interface = self.name, ?state, reason, "interface");
+                tracing::info!(interface = self.name, thread, ?state, reason, "interface");
             }
             _ => tracing::warn!(
                 interface = self.name,
+                thread,
                 ?state,
                 reason,
                 "interface is not recorded"

@@ -46,17 +46,74 @@ pub fn take_counts(socket: BorrowedFd<'_>) -> io::Result<SocketCounts> {
 
 /// Asks the kernel not to hand over packets this host sends: on loopback every packet would come
 /// twice, and libpcap would throw half of them away after the kernel counted them.
-#[expect(unsafe_code, reason = "setsockopt that no safe crate offers")]
 pub fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let len = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open for the call, and the option is one int, which outlives it.
+    set_number(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+}
+
+/// Makes the socket a member of a fanout group: of a new one with a number that is nobody else's,
+/// or of `group`. Returns the group's number. Of a flow's packets all go to one member, chosen by
+/// a hash of addresses and ports that is the same for both directions, and to another only while
+/// that one's buffer has no room.
+///
+/// The kernel is not asked to put fragments together first (`PACKET_FANOUT_FLAG_DEFRAG`): what is
+/// recorded would not be what was on the wire, and fragments that miss a companion would vanish
+/// uncounted. Fragments have no ports in their hash, so those of a datagram stay together.
+pub fn join_fanout(socket: BorrowedFd<'_>, group: Option<u16>) -> io::Result<u16> {
+    // The kind and its flags are the upper half of the option's value.
+    let kind = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_ROLLOVER;
+    let argument = match group {
+        Some(group) => kind << 16 | u32::from(group),
+        None => (kind | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+    };
+    let argument = argument.cast_signed();
+    set_number(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument)?;
+    match group {
+        Some(group) => Ok(group),
+        None => fanout_group(socket),
+    }
+}
+
+/// The number of the fanout group that the socket is a member of.
+#[expect(unsafe_code, reason = "getsockopt that no safe crate offers")]
+fn fanout_group(socket: BorrowedFd<'_>) -> io::Result<u16> {
+    let mut value: libc::c_int = 0;
+    let mut len = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the call; the kernel writes at most `len` bytes into
+    // `value`, an int of exactly that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    check(result)?;
+    // The lower half is the number, the upper one the kind.
+    u16::try_from(value.cast_unsigned() & 0xffff).map_err(io::Error::other)
+}
+
+/// The reverse of [`refuse_all`]: takes the filter away.
+pub fn accept_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_number(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+}
+
+#[expect(unsafe_code, reason = "setsockopt that no safe crate offers")]
+fn set_number(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the call, and the value is one int, which outlives it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            PACKET_IGNORE_OUTGOING,
-            (&raw const on).cast(),
+            level,
+            option,
+            (&raw const value).cast(),
             len,
         )
     };

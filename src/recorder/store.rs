@@ -1,5 +1,5 @@
-//! The ring of one interface as files, and the pins that keep some of them: the only place where
-//! segments are linked and unlinked.
+//! One folder of the ring as files, and the pins that keep some of them: the only place where
+//! segments are linked and unlinked. What must go is for [`crate::recorder::budget`] to say.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -14,16 +14,16 @@ use crate::recorder::protocol::PinnedSegment;
 use crate::recorder::segment_file::sync_folder;
 use crate::recorder::shared::lock;
 use crate::ring::catalog::{Catalog, covering};
-use crate::ring::names::{SegmentName, folder_name};
+use crate::ring::names::SegmentName;
 use crate::time::{Timestamp, Window};
 
-/// One interface's ring. Shared by its keeper and the control socket.
+/// What one capture thread records, or once recorded. Shared by the interface's keepers and the
+/// control socket.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     folder_name: String,
     incidents: PathBuf,
-    size_bytes: u64,
     state: Mutex<State>,
 }
 
@@ -61,6 +61,8 @@ impl Pin {
 pub struct Holding {
     /// First packet of the oldest segment.
     pub from: Option<Timestamp>,
+    /// Whether there were segments before that one.
+    pub rotated: bool,
     /// Bytes of all segments.
     pub bytes: u64,
     /// Segments.
@@ -68,15 +70,8 @@ pub struct Holding {
 }
 
 impl Store {
-    /// The ring of `interface` under `ring`, with what `catalog` says is there.
-    pub fn new(
-        ring: &Path,
-        interface: &str,
-        incidents: &Path,
-        size: u64,
-        catalog: &Catalog,
-    ) -> Self {
-        let folder_name = folder_name(interface);
+    /// The folder `folder_name` under `ring`, with what `catalog` says is there.
+    pub fn new(ring: &Path, folder_name: &str, incidents: &Path, catalog: &Catalog) -> Self {
         let segments: VecDeque<_> = catalog
             .segments()
             .iter()
@@ -88,10 +83,9 @@ impl Store {
             ..State::default()
         };
         Self {
-            folder: ring.join(&folder_name),
-            folder_name,
+            folder: ring.join(folder_name),
+            folder_name: folder_name.to_owned(),
             incidents: incidents.to_owned(),
-            size_bytes: size,
             state: Mutex::new(state),
         }
     }
@@ -101,16 +95,15 @@ impl Store {
         &self.folder
     }
 
-    /// Its configured size in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
     /// What it holds.
     pub fn holding(&self) -> Holding {
         let state = lock(&self.state);
         Holding {
             from: state.segments.front().map(|(name, _)| name.first),
+            rotated: state
+                .segments
+                .front()
+                .is_some_and(|(name, _)| name.number > 0),
             bytes: state.bytes,
             segments: u64::try_from(state.segments.len()).unwrap_or(u64::MAX),
         }
@@ -124,24 +117,26 @@ impl Store {
             .map(|(name, _)| name.number)
     }
 
-    /// Unlinks the oldest segments until `incoming` more bytes fit. The segment being written is
+    /// Bytes of the segments that nobody writes to any more.
+    pub fn settled_bytes(&self) -> u64 {
+        let state = lock(&self.state);
+        let newest = state.segments.back();
+        let active = newest.filter(|(name, _)| state.active == Some(*name));
+        let growing = active.map_or(0, |(_, bytes)| *bytes);
+        state.bytes.saturating_sub(growing)
+    }
+
+    /// When the oldest segment that may be given up opens.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        let state = lock(&self.state);
+        let (name, _) = state.segments.front()?;
+        (state.active != Some(*name)).then_some(name.first)
+    }
+
+    /// Unlinks the oldest segment; false when there is none to take. The segment being written is
     /// never taken.
-    pub fn make_room(&self, incoming: u64) -> Result<(), IoError> {
-        let mut state = lock(&self.state);
-        while state.bytes + incoming > self.size_bytes {
-            if !self.unlink_oldest(&mut state)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Unlinks the oldest segment, because the disk has no room; false when there is none to take.
     pub fn give_up_oldest(&self) -> Result<bool, IoError> {
-        self.unlink_oldest(&mut lock(&self.state))
-    }
-
-    fn unlink_oldest(&self, state: &mut State) -> Result<bool, IoError> {
+        let mut state = lock(&self.state);
         let Some(&(name, bytes)) = state.segments.front() else {
             return Ok(false);
         };
@@ -377,7 +372,6 @@ mod tests {
             &dir.path().join("ring"),
             "eth0",
             &dir.path().join("incidents"),
-            100,
             &Catalog::default(),
         );
         (dir, store)
@@ -403,12 +397,8 @@ mod tests {
             add(&store, number);
         }
         store.pin("i1", Window::new(at(12), at(15)), true).unwrap();
-        store.make_room(60).unwrap();
-        assert_eq!(
-            store.holding().segments,
-            1,
-            "only the newest fits beside 60 bytes"
-        );
+        assert!(store.give_up_oldest().unwrap() && store.give_up_oldest().unwrap());
+        assert_eq!(store.holding().segments, 1);
         assert_eq!(linked(&store, "i1"), [1]);
     }
 
@@ -481,7 +471,7 @@ mod tests {
     fn the_segment_being_written_is_never_rotated_away() {
         let (_dir, store) = rig();
         add(&store, 1);
-        store.make_room(1000).unwrap();
+        assert!(!store.give_up_oldest().unwrap());
         assert_eq!(store.holding().segments, 1);
     }
 

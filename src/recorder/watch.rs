@@ -13,11 +13,11 @@ use crate::recorder::socket;
 
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Looks at every interface until `stopping` is closed.
-pub fn run(interfaces: &[Arc<Shared>], stopping: &Receiver<()>) {
+/// Looks at every interface, given as its capture threads, until `stopping` is closed.
+pub fn run(interfaces: &[Vec<Arc<Shared>>], stopping: &Receiver<()>) {
     loop {
-        for shared in interfaces {
-            look(shared);
+        for threads in interfaces {
+            look(threads);
         }
         if stopping.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
             return;
@@ -25,18 +25,24 @@ pub fn run(interfaces: &[Arc<Shared>], stopping: &Receiver<()>) {
     }
 }
 
-/// Looks once.
-pub fn look(shared: &Shared) {
-    let index = socket::interface_index(&shared.name).unwrap_or(0);
-    let up = index != 0 && is_up(&shared.name);
-    let link = &shared.link;
+/// Looks once at the interface of these capture threads and tells all of them. What its driver
+/// dropped is told to the first alone: it is to be counted once.
+pub fn look(threads: &[Arc<Shared>]) {
+    let Some(first) = threads.first() else {
+        return;
+    };
+    let index = socket::interface_index(&first.name).unwrap_or(0);
+    let up = index != 0 && is_up(&first.name);
     if index != 0 {
-        link.drops
-            .store(driver_drops(&shared.name), Ordering::Relaxed);
+        let drops = driver_drops(&first.name);
+        first.link.drops.store(drops, Ordering::Relaxed);
     }
-    let changed = link.index.swap(index, Ordering::AcqRel) != index;
-    if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
-        shared.wake();
+    for shared in threads {
+        let link = &shared.link;
+        let changed = link.index.swap(index, Ordering::AcqRel) != index;
+        if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
+            shared.wake();
+        }
     }
 }
 

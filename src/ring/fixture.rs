@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::counters::Counters;
 use crate::pcapng::encode;
 use crate::pcapng::isb::{SAMPLE_LEN, Sample};
-use crate::ring::names::{SegmentName, folder_name};
+use crate::ring::names::{SegmentName, folder_name, member_folder};
 use crate::ring::window::Source;
 use crate::time::Timestamp;
 
@@ -91,7 +91,12 @@ impl Segment {
 
     /// Writes it into `root/<interface>/`.
     pub(crate) fn write(&self, root: &Path) -> PathBuf {
-        let dir = source(root, self.interface).dir;
+        self.write_for(root, 0)
+    }
+
+    /// Writes it into the folder of capture thread `member`.
+    pub(crate) fn write_for(&self, root: &Path, member: u32) -> PathBuf {
+        let dir = root.join(member_folder(self.interface, member));
         fs::create_dir_all(&dir).unwrap();
         let first = self.packets.first().map_or(0, |packet| packet.0);
         let name = SegmentName {
@@ -108,6 +113,6 @@ impl Segment {
 pub(crate) fn source(root: &Path, interface: &str) -> Source {
     Source {
         interface: interface.to_owned(),
-        dir: root.join(folder_name(interface)),
+        dirs: vec![root.join(folder_name(interface))],
     }
 }

@@ -1,4 +1,5 @@
-//! Names on disk: `ring/<interface>/seg-<20-digit number>-<first packet ns>.pcapng`.
+//! Names on disk: `ring/<interface>/seg-<20-digit number>-<first packet ns>.pcapng`, and
+//! `ring/<interface>+<k>/` of the interface's further capture threads.
 
 use std::fmt::{self, Write};
 
@@ -62,8 +63,65 @@ pub fn folder_name(interface: &str) -> String {
     folder
 }
 
+/// Which of an interface's capture threads something belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Counted from 0.
+    pub index: u32,
+    /// How many there are, at least 1.
+    pub of: u32,
+}
+
+impl Member {
+    /// The only one.
+    pub const ALONE: Self = Self { index: 0, of: 1 };
+
+    /// What a segment's header says about it: nothing for the only one.
+    pub fn describe(self) -> String {
+        if self.of <= 1 {
+            return String::new();
+        }
+        format!("capture thread {} of {}", self.index + 1, self.of)
+    }
+
+    /// The reverse of [`Member::describe`]; whatever else the text says, it is of the only one.
+    pub fn described(text: &str) -> Self {
+        let parsed = || {
+            let (index, of) = text.strip_prefix("capture thread ")?.split_once(" of ")?;
+            let index = index.parse::<u32>().ok()?.checked_sub(1)?;
+            let of = of.parse().ok()?;
+            (index < of).then_some(Self { index, of })
+        };
+        parsed()
+            .filter(|member| member.describe() == text)
+            .unwrap_or(Self::ALONE)
+    }
+}
+
+/// The folder of an interface's capture thread `index`: that of the interface for the first, with
+/// `+<index>` behind it for the others. `+` occurs in no [`folder_name`].
+pub fn member_folder(interface: &str, index: u32) -> String {
+    let folder = folder_name(interface);
+    if index == 0 {
+        folder
+    } else {
+        format!("{folder}+{index}")
+    }
+}
+
+/// The interface and the capture thread of a folder, the reverse of [`member_folder`]; `None` when
+/// it is not such a folder.
+pub fn parse_folder(folder: &str) -> Option<(String, u32)> {
+    let (base, index) = match folder.split_once('+') {
+        None => (folder, 0),
+        Some((base, index)) => (base, index.parse().ok()?),
+    };
+    let interface = interface_name(base)?;
+    (member_folder(&interface, index) == folder).then_some((interface, index))
+}
+
 /// The interface of a folder, the reverse of [`folder_name`]; `None` when it is not such a folder.
-pub fn interface_name(folder: &str) -> Option<String> {
+fn interface_name(folder: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(folder.len());
     let mut rest = folder.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -121,6 +179,42 @@ mod tests {
             assert_eq!(interface_name(folder).as_deref(), Some(interface));
         }
         assert_eq!(interface_name("%zz"), None);
+        assert_eq!(folder_name("a+1"), "a%2B1");
         assert_eq!(interface_name("a b"), None);
+    }
+
+    #[test]
+    fn folders_of_further_threads_are_reversible_and_nobody_elses() {
+        for (interface, index, folder) in [
+            ("eth0", 0, "eth0"),
+            ("eth0", 1, "eth0+1"),
+            ("eth0", 15, "eth0+15"),
+            ("eth0+1", 0, "eth0%2B1"),
+            ("a+", 2, "a%2B+2"),
+        ] {
+            assert_eq!(member_folder(interface, index), folder);
+            assert_eq!(parse_folder(folder), Some((interface.to_owned(), index)));
+        }
+        for foreign in [
+            "eth0+", "eth0+0", "eth0+01", "eth0++1", "eth0+1+1", "eth0+-1", "+1", "eth0+x",
+        ] {
+            assert_eq!(parse_folder(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_thread_is_described_and_found_again() {
+        assert_eq!(Member::ALONE.describe(), "");
+        let second = Member { index: 1, of: 2 };
+        assert_eq!(second.describe(), "capture thread 2 of 2");
+        assert_eq!(Member::described("capture thread 2 of 2"), second);
+        for other in [
+            "",
+            "capture thread 3 of 2",
+            "capture thread 0 of 2",
+            "uplink",
+        ] {
+            assert_eq!(Member::described(other), Member::ALONE, "{other}");
+        }
     }
 }

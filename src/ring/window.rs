@@ -1,4 +1,5 @@
-//! Reads the packets of one interface's folder that lie in a window, segment after segment.
+//! Reads the packets of one folder of segments that lie in a window, segment after segment.
+//! [`crate::ring::merge`] reads all folders of an interface.
 //!
 //! It works on the live ring as on an incident's folder. Segments are held open some way ahead of
 //! the one being read, so that rotation cannot take what was promised; what is damaged or was
@@ -16,7 +17,7 @@ use crate::pcapng::decode::Block;
 use crate::pcapng::stream::{Blocks, Next};
 use crate::ring::accounting::Accounting;
 use crate::ring::catalog::Catalog;
-use crate::ring::names::interface_name;
+use crate::ring::names::parse_folder;
 use crate::ring::reader::{self, Item, ReadError, SegmentReader};
 use crate::time::{Timestamp, Window};
 
@@ -31,32 +32,41 @@ const DISORDER: Duration = Duration::from_secs(1);
 /// The most damaged segments that are named; the rest is counted.
 const DAMAGED_MAX: usize = 20;
 
-/// An interface's folder of segments.
+/// An interface's folders of segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The interface's name.
     pub interface: String,
-    /// Its folder.
-    pub dir: PathBuf,
+    /// Its folders, one per capture thread it ever had.
+    pub dirs: Vec<PathBuf>,
 }
 
-/// The interfaces that have a folder in `dir`: a ring, or an incident's `segments`.
+/// The interfaces that have folders in `dir`: a ring, or an incident's `segments`.
 pub fn sources_in(dir: &Path) -> Result<Vec<Source>, IoError> {
-    let mut sources = Vec::new();
+    let mut folders = Vec::new();
     let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(sources),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.at("list", dir)?,
     };
     for entry in entries {
         let entry = entry.at("list", dir)?;
-        let name = entry.file_name().to_str().and_then(interface_name);
+        let name = entry.file_name().to_str().and_then(parse_folder);
         // `file_type` does not follow links.
-        if let (Some(interface), Ok(true)) = (name, entry.file_type().map(|kind| kind.is_dir())) {
-            let dir = entry.path();
-            sources.push(Source { interface, dir });
+        if let (Some(member), Ok(true)) = (name, entry.file_type().map(|kind| kind.is_dir())) {
+            folders.push((member, entry.path()));
         }
     }
-    sources.sort_unstable_by(|a, b| a.interface.cmp(&b.interface));
+    folders.sort_unstable();
+    let mut sources: Vec<Source> = Vec::new();
+    for ((interface, _), dir) in folders {
+        match sources.last_mut() {
+            Some(last) if last.interface == interface => last.dirs.push(dir),
+            _ => sources.push(Source {
+                interface,
+                dirs: vec![dir],
+            }),
+        }
+    }
     Ok(sources)
 }
 
@@ -326,7 +336,7 @@ fn format_of(file: &File) -> Result<Format, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::fixture::{Segment, source};
+    use crate::ring::fixture::Segment;
 
     #[test]
     fn the_hold_moves_on_with_the_reading() {
@@ -337,7 +347,7 @@ mod tests {
             paths.push(segment.write(root.path()));
         }
         let window = Window::new(Timestamp::MIN, Timestamp::MAX);
-        let mut reader = WindowReader::open(&source(root.path(), "eth0").dir, window).unwrap();
+        let mut reader = WindowReader::open(&root.path().join("eth0"), window).unwrap();
         for (number, path) in paths.iter().enumerate() {
             // Rotation stays within the hold, ahead of the reading.
             if let Some(ahead) = paths.get(number + HELD_SEGMENTS - 1) {
@@ -357,7 +367,7 @@ mod tests {
     #[test]
     fn coverage_ends_with_the_last_sample_or_packet() {
         let root = tempfile::tempdir().unwrap();
-        let dir = source(root.path(), "eth0").dir;
+        let dir = root.path().join("eth0");
         let at = Timestamp::from_ns;
         let covered = |from, to| {
             WindowReader::open(&dir, Window::new(at(from), at(to)))

@@ -16,6 +16,7 @@ mod cli;
 mod comparison;
 mod crash;
 mod demo;
+mod fanout;
 mod freeze;
 mod live;
 mod readable;

@@ -20,6 +20,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) filter: &'a str,
     pub(crate) snaplen: u32,
     pub(crate) buffer: &'a str,
+    /// Capture threads per interface; left out when 1.
+    pub(crate) threads: u32,
     pub(crate) ring_size: &'a str,
     pub(crate) segment: &'a str,
     pub(crate) memory: &'a str,
@@ -37,6 +39,7 @@ impl Default for Setup<'_> {
             filter: "",
             snaplen: 262_144,
             buffer: "64MiB",
+            threads: 1,
             ring_size: "256MiB",
             segment: "4MiB",
             memory: "64MiB",
@@ -78,10 +81,14 @@ impl Site {
         let mut text = String::new();
         let quoted = |path: PathBuf| format!("\"{}\"", path.display());
         let (ring, incidents) = (quoted(self.path("var/ring")), quoted(self.incidents()));
+        let threads = match setup.threads {
+            1 => String::new(),
+            threads => format!("threads = {threads}\n"),
+        };
         let (socket, slots) = (quoted(self.socket()), quoted(self.slots.path().to_owned()));
         write!(
             text,
-            "[capture]\ninterfaces = {:?}\nfilter = {:?}\nsnaplen = {}\nbuffer = {:?}\n\
+            "[capture]\ninterfaces = {:?}\nfilter = {:?}\nsnaplen = {}\nbuffer = {:?}\n{threads}\
              [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = \"1s\"\nslots = {slots}\n\
              [evidence]\npath = {incidents}\nquota = \"1GiB\"\n\
              [window]\nbefore = {:?}\nafter = {:?}\ncooldown = {:?}\n\
@@ -115,6 +122,15 @@ impl Site {
     /// The ring of one interface.
     pub(crate) fn ring(&self, interface: &str) -> PathBuf {
         self.path("var/ring").join(interface)
+    }
+
+    /// The ring of one interface, a folder per capture thread it ever had.
+    pub(crate) fn rings(&self, interface: &str) -> Vec<PathBuf> {
+        let root = self.path("var/ring");
+        let further = (1..).map(|k| root.join(format!("{interface}+{k}")));
+        std::iter::once(root.join(interface))
+            .chain(further.take_while(|folder| folder.exists()))
+            .collect()
     }
 
     /// The incidents' folder.

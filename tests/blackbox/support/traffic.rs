@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::pcapng::{self, Summary};
@@ -13,7 +13,8 @@ const MAGIC: &[u8; 8] = b"WWNUMBER";
 
 /// Sends UDP datagrams numbered from 0.
 pub(crate) struct Sender {
-    socket: UdpSocket,
+    /// One per flow; the packets take turns.
+    sockets: Vec<UdpSocket>,
     payload: Vec<u8>,
     next: u64,
 }
@@ -21,17 +22,23 @@ pub(crate) struct Sender {
 impl Sender {
     /// A sender on the cable `n` of a mirror, with frames of `frame_bytes`.
     pub(crate) fn new(space: &Space, n: u8, frame_bytes: usize) -> Self {
-        let socket = space.enter(move || {
+        Self::with_flows(space, n, frame_bytes, 1)
+    }
+
+    /// The same with `flows` source ports in turn: packet `k` is of flow `k % flows`.
+    pub(crate) fn with_flows(space: &Space, n: u8, frame_bytes: usize, flows: usize) -> Self {
+        let open = move || {
             let socket = UdpSocket::bind((format!("10.99.{n}.1").as_str(), 0)).unwrap();
             socket
                 .connect((format!("10.99.{n}.2").as_str(), 9))
                 .unwrap();
             socket
-        });
+        };
+        let sockets = space.enter(move || std::iter::repeat_with(open).take(flows).collect());
         let mut payload = vec![0; frame_bytes - 14 - 20 - 8];
         payload[..8].copy_from_slice(MAGIC);
         Self {
-            socket,
+            sockets,
             payload,
             next: 0,
         }
@@ -50,7 +57,9 @@ impl Sender {
     /// Sends one.
     pub(crate) fn send_one(&mut self) {
         self.payload[8..16].copy_from_slice(&self.next.to_le_bytes());
-        self.socket.send(&self.payload).unwrap();
+        let flows = self.sockets.len() as u64;
+        let turn = usize::try_from(self.next % flows).unwrap();
+        self.sockets[turn].send(&self.payload).unwrap();
         self.next += 1;
     }
 
@@ -145,6 +154,15 @@ impl Tally {
         tally
     }
 
+    /// Counts the packets of every pcapng file in several folders.
+    pub(crate) fn of_folders(folders: &[PathBuf]) -> Self {
+        let mut tally = Self::default();
+        for file in folders.iter().flat_map(|folder| segments(folder)) {
+            tally.add(&file);
+        }
+        tally
+    }
+
     /// Counts the packets of one pcapng file.
     pub(crate) fn of_file(file: &Path) -> Self {
         let mut tally = Self::default();
@@ -173,6 +191,12 @@ impl Tally {
             self.found.resize(at + 1, 0);
         }
         self.found[at] = self.found[at].saturating_add(1);
+    }
+
+    /// Whether this number was found.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        let at = usize::try_from(number).unwrap();
+        self.found.get(at).is_some_and(|&times| times > 0)
     }
 
     /// How many different numbers were found.
