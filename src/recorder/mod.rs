@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod gaps;
+mod handover;
 pub mod keeper;
 mod live;
 pub mod open;

@@ -23,4 +23,5 @@ mod reload;
 mod rig;
 mod security;
 mod support;
+mod thrift;
 mod triggers;
