@@ -199,7 +199,7 @@ fn head() -> Vec<u8> {
     section_header(
         &mut bytes,
         &Section {
-            comments: &["seed"],
+            comments: &["seed".to_owned()],
             ..Section::default()
         },
     );

@@ -21,8 +21,10 @@ pub mod targets;
 
 /// The chained lines of an incident.
 pub mod incident {
+    #[expect(dead_code, reason = "only reading and appending are fuzzed")]
     #[path = "../../../src/incident/chain.rs"]
     mod chain;
+    #[expect(dead_code, reason = "only reading and appending are fuzzed")]
     #[path = "../../../src/incident/durable.rs"]
     mod durable;
 
