@@ -11,7 +11,8 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
-	rust-test browser-test doc test-long bench bench-freeze bench-peers clean
+	rust-test model-test fuzz-test fuzz fuzz-corpus sanitize browser-test doc test-long bench bench-freeze \
+	bench-peers clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +26,7 @@ run: deps build ## Install what is missing, build, and start recording into ./va
 demo: deps-test build ## Break a small network on purpose and show the packets before and after
 	WIREWITNESS_BIN=$(abspath $(BINARY)) scripts/demo.sh
 
-test: deps-test check ui-test rust-test browser-test doc ## Everything CI runs, the cheap checks first
+test: deps-test check ui-test rust-test model-test fuzz-test browser-test doc ## Everything CI runs, the cheap checks first
 
 check: fmt-check scripts-check clippy ## Formatting and lints alone
 
@@ -37,6 +38,8 @@ deps-test:
 
 fmt-check:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path tests/loom/Cargo.toml --check
 
 scripts-check:
 	@for script in .ci/run scripts/*.sh; do [ -e "$$script" ] || continue; \
@@ -62,6 +65,24 @@ ui-test: ui
 rust-test: ui
 	cargo test $(CARGO_FLAGS)
 
+model-test: ## The hand-over of slots in every order of two threads
+	cargo test --manifest-path tests/loom/Cargo.toml $(CARGO_FLAGS) --target-dir $(abspath $(TARGET))/loom
+
+# Seconds per target.
+FUZZ_SECONDS ?= 600
+
+fuzz-test: ## Every fuzz target for a few seconds
+	scripts/fuzz.sh 5
+
+fuzz: deps-test ## Every fuzz target for FUZZ_SECONDS (600), two at a time
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+fuzz-corpus: ## Write the seeds in fuzz/corpus anew
+	cargo run --quiet --manifest-path fuzz/Cargo.toml $(CARGO_FLAGS) --target-dir $(abspath $(TARGET))/fuzz-plain --bin corpus -- fuzz/corpus
+
+sanitize: deps-test ## The recorder's unit tests under AddressSanitizer and valgrind
+	scripts/sanitize.sh
+
 browser-test: build
 	cd web && WIREWITNESS_BIN=$(abspath $(BINARY)) npm run e2e
 
@@ -83,4 +104,5 @@ bench-peers: deps-test ui ## Loss and cost beside dumpcap, tcpdump and netsniff-
 
 clean: ## Remove everything that was built (never ./var)
 	cargo clean
+	rm -rf $(TARGET)/loom $(TARGET)/fuzz $(TARGET)/fuzz-plain
 	rm -rf web/dist web/node_modules

@@ -24,6 +24,9 @@ ps|procps|process lists in the demo and the tests
 setpriv|util-linux|tries to alter evidence as another user
 curl|curl|fires webhooks, fetches exports
 jq|jq|reads JSON in the demo
+strace|strace|counts the system calls of the capture thread
+g++|g++|builds libFuzzer, which fuzzes what reads hostile bytes
+valgrind|valgrind|runs the tests of mapped memory once more (make sanitize)
 python3|python3|the small web server of the demo
 tcpdump|tcpdump|reads every file that we write
 tshark|tshark|reads every file that we write; the comparison of benches/

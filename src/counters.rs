@@ -40,22 +40,24 @@ impl Counters {
         }
     }
 
-    /// The field-wise sum.
+    /// The field-wise sum; what a damaged file claims may be anything.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
-            received: self.received + other.received,
-            written: self.written + other.written,
-            written_bytes: self.written_bytes + other.written_bytes,
-            dropped_kernel: self.dropped_kernel + other.dropped_kernel,
-            dropped_ring: self.dropped_ring + other.dropped_ring,
-            dropped_iface: self.dropped_iface + other.dropped_iface,
+            received: self.received.saturating_add(other.received),
+            written: self.written.saturating_add(other.written),
+            written_bytes: self.written_bytes.saturating_add(other.written_bytes),
+            dropped_kernel: self.dropped_kernel.saturating_add(other.dropped_kernel),
+            dropped_ring: self.dropped_ring.saturating_add(other.dropped_ring),
+            dropped_iface: self.dropped_iface.saturating_add(other.dropped_iface),
         }
     }
 
     /// Packets lost for any reason.
     pub fn dropped(&self) -> u64 {
-        self.dropped_kernel + self.dropped_ring + self.dropped_iface
+        self.dropped_kernel
+            .saturating_add(self.dropped_ring)
+            .saturating_add(self.dropped_iface)
     }
 }
 

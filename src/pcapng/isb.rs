@@ -89,20 +89,22 @@ impl Sample {
             option(out, ISB_IFDROP, &counters.dropped_iface.to_le_bytes());
             option(out, ISB_FILTERACCEPT, &counters.received.to_le_bytes());
             option(out, ISB_OSDROP, &counters.dropped_kernel.to_le_bytes());
-            let delivered = counters.written + counters.dropped_ring;
+            let delivered = counters.written.saturating_add(counters.dropped_ring);
             option(out, ISB_USRDELIV, &delivered.to_le_bytes());
-            let mut custom = Vec::with_capacity(CUSTOM_LEN + padding.unwrap_or(0));
-            custom.extend_from_slice(&PEN.to_le_bytes());
-            custom.extend_from_slice(&[LAYOUT_VERSION, u8::from(self.last) * FLAG_FINAL, 0, 0]);
+            // Appended piece by piece: this runs on the capture thread, which allocates nothing.
+            let len = CUSTOM_LEN + padding.unwrap_or(0);
+            out.extend_from_slice(&OPT_CUSTOM_BINARY.to_le_bytes());
+            out.extend_from_slice(&u16::try_from(len).unwrap_or(0).to_le_bytes());
+            out.extend_from_slice(&PEN.to_le_bytes());
+            out.extend_from_slice(&[LAYOUT_VERSION, u8::from(self.last) * FLAG_FINAL, 0, 0]);
             for count in [
                 counters.dropped_ring,
                 counters.written,
                 counters.written_bytes,
             ] {
-                custom.extend_from_slice(&count.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
             }
-            custom.resize(CUSTOM_LEN + padding.unwrap_or(0), 0);
-            option(out, OPT_CUSTOM_BINARY, &custom);
+            out.resize(out.len() + padding.unwrap_or(0), 0);
             option(out, OPT_END, &[]);
         });
     }

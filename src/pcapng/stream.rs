@@ -85,6 +85,11 @@ impl<R: Read> Blocks<R> {
     pub fn next(&mut self) -> Result<Next<'_>, StreamError> {
         let length = loop {
             let held = self.buffer.get(self.start..self.end).unwrap_or_default();
+            // What this is shows in eight bytes, in whatever pieces they come.
+            if held.len() < 8 && !self.drained {
+                self.fill(8)?;
+                continue;
+            }
             if unwritten(held) {
                 let offset = self.decoder.offset();
                 return Ok(Next::Torn { offset });

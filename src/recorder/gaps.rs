@@ -53,16 +53,17 @@ impl GapLog {
     }
 }
 
-/// The gaps of a ring's folder. Lines that are not whole (a torn tail) are passed over.
+/// The gaps of a ring's folder. Lines that are not whole (a torn tail, damage) are passed
+/// over.
 pub fn read_gaps(folder: &Path) -> Result<Vec<Gap>, IoError> {
     let path = folder.join(GAPS_FILE);
-    match fs::read_to_string(&path) {
+    match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        text => {
-            let text = text.at("read", &path)?;
-            Ok(text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
+        bytes => {
+            let bytes = bytes.at("read", &path)?;
+            Ok(bytes
+                .split(|&byte| byte == b'\n')
+                .filter_map(|line| serde_json::from_slice(line).ok())
                 .collect())
         }
     }
@@ -97,7 +98,7 @@ mod tests {
         let mut log = GapLog::open(dir.path(), Timestamp::MIN).unwrap();
         log.append(&gap(1, 2)).unwrap();
         log.append(&gap(5, 6)).unwrap();
-        log.file.write_all(b"{\"interface\":\"et").unwrap();
+        log.file.write_all(b"\xFF\n{\"interface\":\"et").unwrap();
         assert_eq!(read_gaps(dir.path()).unwrap().len(), 2);
         let mut log = GapLog::open(dir.path(), Timestamp::from_ns(4)).unwrap();
         log.append(&gap(7, 8)).unwrap();

@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod fanout;
 pub mod gaps;
+mod handover;
 pub mod keeper;
 mod live;
 mod mapping;

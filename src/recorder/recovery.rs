@@ -209,9 +209,11 @@ fn whole_prefix(bytes: &[u8]) -> (usize, LastSeen) {
             Some(BLOCK_EPB) => {
                 last.at = last.at.max(block_time(block, 12));
                 let caplen = u64::from(word(block, 20).unwrap_or(0));
-                last.counters.written += 1;
-                last.counters.received += 1;
-                last.counters.written_bytes += caplen;
+                // A damaged sample may have said anything.
+                let counters = &mut last.counters;
+                counters.written = counters.written.saturating_add(1);
+                counters.received = counters.received.saturating_add(1);
+                counters.written_bytes = counters.written_bytes.saturating_add(caplen);
             }
             Some(BLOCK_ISB) => read_sample(block, &mut last),
             Some(BLOCK_IDB) => last.described = true,

@@ -8,11 +8,7 @@
 //! words of 64 bit: magic, version, count, slot bytes; then from byte 64 on, 64 bytes a slot:
 //! state, segment number, first packet ns, committed bytes.
 //!
-//! # Who may touch what
-//!
-//! A [`Slot`] is the right to a whole slot. [`Slot::begin`] splits it into a [`SlotFill`], the
-//! only writer, of the bytes from `committed` on, and a [`SlotRead`], which sees only the bytes
-//! below `committed`, which no one writes any more. Both are needed to make it a [`Slot`] again.
+//! This file is the memory; [`crate::recorder::handover`] says who may touch what of it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,8 +19,9 @@ use memmap2::{Advice, MmapRaw};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::handover::leftover;
+pub use crate::recorder::handover::{Leftover, Slot, SlotFill, SlotRead};
 use crate::recorder::mapping;
-use crate::time::Timestamp;
 
 /// Everything on disk is a multiple of this: O_DIRECT's alignment on common devices, the page
 /// size, and ext4's block size.
@@ -33,9 +30,6 @@ pub const BLOCK_BYTES: usize = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"wwslots\0");
 const VERSION: u64 = 1;
 const RECORD_WORDS: usize = 8;
-const STATE_FREE: u64 = 0;
-const STATE_FILLING: u64 = 1;
-const STATE_SEALED: u64 = 2;
 
 /// The mapped file.
 #[derive(Debug)]
@@ -46,17 +40,6 @@ pub struct Slots {
     slot_bytes: usize,
     /// Where the first slot begins.
     first_slot: usize,
-}
-
-/// What a slot held when its recorder died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leftover<'a> {
-    /// The segment's number.
-    pub number: u64,
-    /// Its first packet.
-    pub first: Timestamp,
-    /// Whole blocks, from the Section Header Block on.
-    pub bytes: &'a [u8],
 }
 
 impl Slots {
@@ -154,17 +137,7 @@ impl Slots {
     /// slot of it can be in use.
     pub fn leftovers(&mut self) -> Vec<Leftover<'_>> {
         let mut found: Vec<Leftover<'_>> = (0..self.count)
-            .filter(|&index| self.record(index, 0).load(Ordering::Acquire) != STATE_FREE)
-            .map(|index| {
-                let committed = self.record(index, 3).load(Ordering::Acquire);
-                let committed = usize::try_from(committed).unwrap_or(0).min(self.slot_bytes);
-                Leftover {
-                    number: self.record(index, 1).load(Ordering::Acquire),
-                    first: Timestamp::from_ns(self.record(index, 2).load(Ordering::Acquire)),
-                    bytes: self.committed(index, committed),
-                }
-            })
-            .filter(|leftover| !leftover.bytes.is_empty())
+            .filter_map(|index| leftover(self, index))
             .collect();
         found.sort_unstable_by_key(|leftover| leftover.number);
         found
@@ -174,15 +147,13 @@ impl Slots {
     pub fn into_slots(self) -> Vec<Slot> {
         let slots = Arc::new(self);
         (0..slots.count)
-            .map(|index| Slot {
-                slots: Arc::clone(&slots),
-                index,
-            })
+            .map(|index| Slot::new(Arc::clone(&slots), index))
             .collect()
     }
 
+    /// A word of a slot's record.
     #[inline]
-    fn record(&self, slot: usize, field: usize) -> &AtomicU64 {
+    pub(super) fn record(&self, slot: usize, field: usize) -> &AtomicU64 {
         self.word(8 + slot * RECORD_WORDS + field)
     }
 
@@ -207,7 +178,7 @@ impl Slots {
 
     /// The first `len` bytes of a slot. The caller upholds that they are committed.
     #[expect(unsafe_code, reason = "a view into mapped memory")]
-    fn committed(&self, slot: usize, len: usize) -> &[u8] {
+    pub(super) fn committed(&self, slot: usize, len: usize) -> &[u8] {
         assert!(
             slot < self.count && len <= self.slot_bytes,
             "slot {slot} has no {len} bytes"
@@ -228,7 +199,7 @@ impl Slots {
         clippy::mut_from_ref,
         reason = "disjoint views of mapped memory by protocol"
     )]
-    fn uncommitted(&self, slot: usize, from: usize) -> &mut [u8] {
+    pub(super) fn uncommitted(&self, slot: usize, from: usize) -> &mut [u8] {
         assert!(
             slot < self.count && from <= self.slot_bytes,
             "slot {slot} has no byte {from}"
@@ -241,140 +212,14 @@ impl Slots {
         unsafe { std::slice::from_raw_parts_mut(start, self.slot_bytes - from) }
     }
 
+    /// Bytes of a slot.
+    pub(super) fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
     #[inline]
     fn offset(&self, slot: usize) -> usize {
         self.first_slot + slot * self.slot_bytes
-    }
-}
-
-/// The right to one whole slot.
-#[derive(Debug)]
-pub struct Slot {
-    slots: Arc<Slots>,
-    index: usize,
-}
-
-impl Slot {
-    /// Opens the slot for a segment.
-    pub fn begin(self, number: u64, first: Timestamp) -> (SlotFill, SlotRead) {
-        let record = |field| self.slots.record(self.index, field);
-        record(3).store(0, Ordering::Release);
-        record(1).store(number, Ordering::Release);
-        record(2).store(first.as_ns(), Ordering::Release);
-        record(0).store(STATE_FILLING, Ordering::Release);
-        let fill = SlotFill {
-            slots: Arc::clone(&self.slots),
-            index: self.index,
-            len: 0,
-        };
-        let read = SlotRead {
-            slots: self.slots,
-            index: self.index,
-            number,
-            first,
-        };
-        (fill, read)
-    }
-
-    /// Puts the two halves of a slot together again and marks it free: what it held is on disk.
-    ///
-    /// # Panics
-    /// When the halves belong to different slots, which no caller can bring about by bad input.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "taking both halves is what makes it safe"
-    )]
-    pub fn rejoin(fill: SlotFill, read: SlotRead) -> Self {
-        assert!(
-            fill.index == read.index && Arc::ptr_eq(&fill.slots, &read.slots),
-            "halves of different slots"
-        );
-        read.slots
-            .record(read.index, 0)
-            .store(STATE_FREE, Ordering::Release);
-        Self {
-            slots: fill.slots,
-            index: fill.index,
-        }
-    }
-}
-
-/// The writing half of an open slot.
-#[derive(Debug)]
-pub struct SlotFill {
-    slots: Arc<Slots>,
-    index: usize,
-    len: usize,
-}
-
-impl SlotFill {
-    /// The bytes not committed yet.
-    #[inline]
-    pub fn tail(&mut self) -> &mut [u8] {
-        self.slots.uncommitted(self.index, self.len)
-    }
-
-    /// Commits the first `bytes` of [`Self::tail`]: from now on they survive the process.
-    #[inline]
-    pub fn commit(&mut self, bytes: usize) {
-        self.len = (self.len + bytes).min(self.slots.slot_bytes);
-        self.slots
-            .record(self.index, 3)
-            .store(to_u64(self.len), Ordering::Release);
-    }
-
-    /// Bytes committed.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing is committed.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Bytes free.
-    #[inline]
-    pub fn room(&self) -> usize {
-        self.slots.slot_bytes - self.len
-    }
-
-    /// Marks the segment whole.
-    pub fn seal(&mut self) {
-        self.slots
-            .record(self.index, 0)
-            .store(STATE_SEALED, Ordering::Release);
-    }
-}
-
-/// The reading half of an open slot.
-#[derive(Debug)]
-pub struct SlotRead {
-    slots: Arc<Slots>,
-    index: usize,
-    number: u64,
-    first: Timestamp,
-}
-
-impl SlotRead {
-    /// What is committed.
-    pub fn bytes(&self) -> &[u8] {
-        let len = self.slots.record(self.index, 3).load(Ordering::Acquire);
-        self.slots.committed(
-            self.index,
-            usize::try_from(len).unwrap_or(0).min(self.slots.slot_bytes),
-        )
-    }
-
-    /// The segment's number.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Its first packet.
-    pub fn first(&self) -> Timestamp {
-        self.first
     }
 }
 
@@ -389,6 +234,7 @@ fn to_u64(n: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
 
     #[test]
     fn a_successor_finds_what_was_committed_and_nothing_more() {

@@ -19,7 +19,8 @@ pub struct SegmentName {
 }
 
 impl SegmentName {
-    /// Parses a file name; `None` when it is not exactly a name we write.
+    /// Parses a file name; `None` when it is not exactly a name we write. The last number there is
+    /// is none: nothing could follow it.
     pub fn parse(name: &str) -> Option<Self> {
         let (number, first) = name
             .strip_prefix(PREFIX)?
@@ -33,7 +34,7 @@ impl SegmentName {
             number: number.parse().ok()?,
             first: Timestamp::from_ns(first.parse().ok()?),
         };
-        (parsed.to_string() == name).then_some(parsed)
+        (parsed.number < u64::MAX && parsed.to_string() == name).then_some(parsed)
     }
 }
 
@@ -160,6 +161,7 @@ mod tests {
             "seg-00000000000000000812-01.pcapng",
             "seg-00000000000000000812-.pcapng",
             "seg-99999999999999999999-1.pcapng",
+            "seg-18446744073709551615-1.pcapng",
             "seg-00000000000000000812-1.pcapng.tmp",
             "../seg-00000000000000000812-1.pcapng",
         ] {

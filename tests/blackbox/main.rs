@@ -24,4 +24,5 @@ mod reload;
 mod rig;
 mod security;
 mod support;
+mod thrift;
 mod triggers;

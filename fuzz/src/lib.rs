@@ -1,0 +1,53 @@
+//! The layers of the program that read bytes nobody vouches for, compiled from its own sources
+//! with whatever the compiler is told to add: coverage for libFuzzer, or a sanitizer. Only these
+//! layers, so that neither SQLite nor the web server is built for it.
+
+#[path = "../../src/counters.rs"]
+pub mod counters;
+#[path = "../../src/error.rs"]
+pub mod error;
+#[path = "../../src/packet/mod.rs"]
+pub mod packet;
+#[path = "../../src/pcapng/mod.rs"]
+pub mod pcapng;
+#[path = "../../src/recorder/mod.rs"]
+pub mod recorder;
+#[path = "../../src/ring/mod.rs"]
+pub mod ring;
+#[path = "../../src/time.rs"]
+pub mod time;
+
+pub mod targets;
+
+/// The chained lines of an incident.
+pub mod incident {
+    #[expect(dead_code, reason = "only reading and appending are fuzzed")]
+    #[path = "../../../src/incident/chain.rs"]
+    mod chain;
+    #[expect(dead_code, reason = "only reading and appending are fuzzed")]
+    #[path = "../../../src/incident/durable.rs"]
+    mod durable;
+
+    use std::path::Path;
+
+    use crate::error::IoError;
+
+    /// Reads the chain in `path`, adds a line when it is whole, and reads it again: how many lines
+    /// were whole before and after, and whether the rest was broken.
+    pub fn read_and_append(path: &Path) -> Result<(usize, usize, bool), IoError> {
+        let mut read = chain::read::<serde_json::Value>(path)?;
+        let (whole, broken) = (read.items.len(), read.broken.is_some());
+        assert_eq!(whole, read.hashes.len());
+        if !broken {
+            chain::append(path, &mut read.head, &[serde_json::json!({"added": true})])?;
+        }
+        let again = chain::read::<serde_json::Value>(path)?;
+        Ok((whole, again.items.len(), broken))
+    }
+}
+
+/// Frames of syslog over TCP.
+pub mod syslog {
+    #[path = "../../../src/trigger/syslog/framing.rs"]
+    pub mod framing;
+}

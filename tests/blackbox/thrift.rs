@@ -1,0 +1,108 @@
+//! What a packet costs the capture thread in system calls.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::{Mirror, Process, Recorder, Sender, Setup, Site, record, rounds, wait_for};
+
+/// What it may say to the kernel: wait for packets, ask for the counters, clear its wake-up; on a
+/// channel or lock that another thread holds, wait or wake; memory when a thread's heap grows.
+const ALLOWED: &[&str] = &[
+    "poll",
+    "ppoll",
+    "getsockopt",
+    "read",
+    "write",
+    "futex",
+    "sched_yield",
+    "clock_gettime",
+    "restart_syscall",
+];
+const RATE: u64 = 50_000;
+
+/// The process's thread of this name.
+fn thread_named(pid: u32, name: &str) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let task = tasks
+        .flatten()
+        .find(|task| fs::read_to_string(task.path().join("comm")).unwrap().trim() == name)
+        .unwrap();
+    task.file_name().to_string_lossy().into_owned()
+}
+
+/// How often each call stands in a log of strace.
+fn calls(log: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        // "poll([..]) = 1"; a signal or an exit has no parenthesis behind its first word.
+        let name: String = line
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        if !name.is_empty() && line[name.len()..].starts_with('(') {
+            *found.entry(name).or_default() += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn a_packet_costs_no_system_call() {
+    let Some(mirror) = Mirror::alone("no system call per packet") else {
+        return;
+    };
+    let site = Site::new(&Setup::default());
+    let mut recorder = Recorder::start(&site, &mirror.monitor);
+    let mut sender = Sender::new(&mirror.sender, 0, 200);
+    sender.send(1000, RATE);
+
+    let packets = rounds(200_000, 6_000_000);
+    let (log, words) = (site.path("strace.log"), site.path("strace.said"));
+    let tid = thread_named(recorder.process.id(), "capture");
+    let mut strace = Process::start(
+        Command::new("strace")
+            .arg("-p")
+            .arg(&tid)
+            .arg("-o")
+            .arg(&log),
+        &words,
+    );
+    wait_for("strace to watch the capture thread", || {
+        strace.alive();
+        let said = strace.said();
+        said.contains("attached").then_some(()).ok_or(said)
+    });
+    sender.send(packets, RATE);
+    sender.settle(&mirror.monitor, "mon0");
+    let status = recorder.account("mon0", sender.next());
+    strace.stop(Signal::INT);
+
+    assert_eq!(status["written"], sender.next(), "{status}");
+    let calls = calls(&log);
+    let total: u64 = calls.values().sum();
+    let strange: Vec<&String> = calls
+        .keys()
+        .filter(|name| !ALLOWED.contains(&name.as_str()))
+        .collect();
+    let seconds = packets / RATE;
+    record(
+        "system calls of the capture thread",
+        &format!("{packets} packets at {RATE}/s from a veth pair, under strace"),
+        packets,
+        &format!(
+            "{total} calls, {:.5} a packet, {} a second: {calls:?}",
+            total as f64 / packets as f64,
+            total / seconds.max(1),
+        ),
+    );
+    assert!(strange.is_empty(), "{strange:?} of {calls:?}");
+    assert!(total > 0, "strace saw nothing");
+    assert!(
+        total < packets / 50,
+        "{total} calls for {packets} packets: {calls:?}"
+    );
+}

@@ -1,0 +1,30 @@
+//! The program's own hand-over (`recorder/handover.rs`, `recorder/writer.rs`) compiled over a
+//! memory and a channel that loom follows: every atomic access and every channel operation is a
+//! point where the other thread may go on, and a byte that is read without having been handed over
+//! is a race that fails the model.
+
+// `writer.rs` says `use crossbeam_channel::..`: here that is this crate.
+extern crate self as crossbeam_channel;
+
+mod channel;
+
+pub use channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+
+#[path = "../../../src/counters.rs"]
+pub mod counters;
+#[path = "../../../src/time.rs"]
+pub mod time;
+
+#[path = "../../../src/pcapng/mod.rs"]
+pub mod pcapng;
+
+/// The two files under test and what they stand on.
+pub mod recorder {
+    #[path = "../../../../src/recorder/handover.rs"]
+    pub mod handover;
+    #[path = "../../../../src/recorder/protocol.rs"]
+    pub mod protocol;
+    pub mod slots;
+    #[path = "../../../../src/recorder/writer.rs"]
+    pub mod writer;
+}
