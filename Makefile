@@ -11,7 +11,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
-	rust-test browser-test doc test-long bench bench-freeze clean
+	rust-test browser-test doc soak test-long bench bench-freeze clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,8 +68,10 @@ browser-test: build
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
 
-test-long: deps-test ui ## The crash and load tests at their full length (about an hour)
-	WW_LONG=1 cargo test $(CARGO_FLAGS) --test blackbox -- crash:: live:: freeze::
+soak: deps-test ui ## Fault, load and endurance tests at full length (hours; SOAK=crash,links chooses)
+	scripts/soak.sh
+
+test-long: soak
 
 bench: ui ## Benchmarks of the hot paths
 	cargo bench --locked

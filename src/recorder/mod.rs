@@ -7,6 +7,7 @@
 //! [`capture`] is one thread per interface, live or replayed; [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] rotates the ring and links what is pinned.
+//! [`order`] keeps the segments' names true when the clock is set.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 pub mod capture;
@@ -17,6 +18,7 @@ pub mod gaps;
 pub mod keeper;
 mod live;
 pub mod open;
+pub mod order;
 pub mod protocol;
 pub mod recovery;
 pub mod release;

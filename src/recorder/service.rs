@@ -334,7 +334,7 @@ impl Port {
             .unwrap_or(2)
             .max(2);
         let slot_bytes = usize::try_from(segment).unwrap_or(usize::MAX);
-        let slots = Slots::create(&slot_path, count, slot_bytes)?.into_slots();
+        let slots = Slots::prepare(&slot_path, count, slot_bytes)?.into_slots();
         let (give, free) = bounded(count);
         for slot in slots {
             drop(give.send(slot));
@@ -342,7 +342,7 @@ impl Port {
         let (send, events) = bounded(channel_capacity(count));
         let (commands, asked) = bounded(1024);
         let next_number = store.newest().map_or(0, |newest| newest + 1);
-        let writer = SlotWriter::new(WriterParts {
+        let mut writer = SlotWriter::new(WriterParts {
             interface: name.to_owned(),
             free: free.clone(),
             events: send,
@@ -350,6 +350,11 @@ impl Port {
             patient: config.replay.is_some(),
             start: now,
         });
+        let newest = recovered.catalog.segments().last();
+        writer.follow(
+            newest.map(|segment| segment.name.first),
+            recovered.until.unwrap_or(Timestamp::MIN),
+        );
         let keeper = Keeper {
             store: Arc::clone(&store),
             shared: Arc::clone(&shared),
