@@ -411,6 +411,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_set_back_ends_the_segment_and_names_the_next_before_it() {
+        let mut rig = rig(2, 65536);
+        for ms in [1000, 2000, 1500, 1600] {
+            rig.writer.packet(at(ms * 1_000_000), 100, &[7; 100]);
+        }
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        let [
+            Event::Opened(first),
+            Event::Sealed { at: sealed, .. },
+            Event::Opened(next),
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(*sealed, at(2_000_000_000));
+        assert!(next.first() < first.first(), "{next:?}");
+    }
+
+    #[test]
     fn packets_lost_at_the_end_of_a_burst_are_in_the_next_sample() {
         let mut rig = rig(2, 8192);
         while rig.writer.counters().dropped_ring == 0 {

@@ -47,11 +47,12 @@ fn times(dice: &mut Dice) -> (Vec<u64>, u64) {
     let mut steps = 0;
     let mut times = Vec::new();
     for _ in 0..PACKETS {
-        now += dice.between(MS, 20 * MS);
-        if dice.between(0, PACKETS / 8) == 0 {
+        // A segment of some 240 packets lasts about 20 s: steps are shorter and longer than that.
+        now += dice.between(MS, 160 * MS);
+        if dice.between(0, PACKETS / 12) == 0 {
             // Small ones as of a time daemon, large ones as of a hand.
-            let most = if dice.between(0, 2) == 0 {
-                5_000
+            let most = if dice.between(0, 4) > 0 {
+                20_000
             } else {
                 1_800_000
             };
@@ -86,14 +87,24 @@ fn one_run(mirror: &Mirror, times: &[u64], dice: &mut Dice) -> u64 {
     recorder.wait_state(None, "finished");
     recorder.flush();
     let _server = Server::start(&site, &mirror.monitor);
+    let time = |n: u64| times[usize::try_from(n).unwrap()];
     let mut asked = 0;
     for window in 0..WINDOWS {
-        // About a packet, so that something lies in it, and around most steps sooner or later.
-        let middle = times[usize::try_from(dice.between(0, PACKETS)).unwrap()];
-        let from = middle - dice.between(0, 4_000) * MS;
-        let to = middle + dice.between(1, 4_000) * MS;
+        // About a packet, so that something lies in it: every other time about the last one before
+        // the clock went back, which is later than what its segment's successor begins with.
+        let back: Vec<u64> = (1..PACKETS)
+            .filter(|&n| time(n) < time(n - 1))
+            .map(|n| n - 1)
+            .collect();
+        let n = match back.len() {
+            0 => dice.between(0, PACKETS),
+            _ if window % 2 == 0 => dice.between(0, PACKETS),
+            count => back[usize::try_from(dice.between(0, count as u64)).unwrap()],
+        };
+        let from = time(n) - dice.between(0, 500) * MS;
+        let to = time(n) + dice.between(1, 500) * MS;
         let within: BTreeSet<u64> = (0..PACKETS)
-            .filter(|&n| (from..to).contains(&times[usize::try_from(n).unwrap()]))
+            .filter(|&n| (from..to).contains(&time(n)))
             .collect();
         let [from, to] = [from, to].map(|ns| Timestamp::from_ns(ns).to_rfc3339());
         let what = format!("{from} to {to}");
