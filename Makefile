@@ -11,8 +11,8 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
-	rust-test model-test fuzz-test fuzz fuzz-corpus sanitize browser-test doc test-long bench bench-freeze \
-	bench-peers clean
+	rust-test model-test fuzz-test fuzz fuzz-corpus sanitize browser-test doc soak test-long bench \
+	bench-freeze bench-peers clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,8 +89,10 @@ browser-test: build
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --document-private-items
 
-test-long: deps-test ui ## The crash and load tests at their full length (about an hour)
-	WW_LONG=1 cargo test $(CARGO_FLAGS) --test blackbox -- crash:: live:: freeze::
+soak: deps-test ui ## Fault, load and endurance tests at full length (hours; SOAK=crash,links chooses)
+	scripts/soak.sh
+
+test-long: soak
 
 bench: ui ## Benchmarks of the hot paths
 	cargo bench --locked --bench hot_paths

@@ -258,9 +258,25 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Takes what the kernel received before the interface went away: it hands over the last block
+    /// when its time is up, and until then libpcap only says that the interface is gone.
+    fn take_rest(&mut self) {
+        let since = Instant::now();
+        while since.elapsed() < 3 * BLOCK_TIMEOUT {
+            let writer = &mut self.capturer.writer;
+            let taken = self
+                .capture
+                .dispatch(Some(BATCH), |packet| take(writer, &packet));
+            if !matches!(taken, Ok(1..)) {
+                wait([], Duration::from_millis(2));
+            }
+        }
+    }
+
     fn lost(&mut self, why: String) -> End {
-        self.take_counts();
         self.capturer.blind_since.get_or_insert(Timestamp::now());
+        self.take_rest();
+        self.take_counts();
         self.capturer
             .shared
             .set_state(InterfaceState::Down, Some(why.clone()));

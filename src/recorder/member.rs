@@ -69,7 +69,7 @@ impl Member {
         let memory = config.ring.memory.as_u64() / u64::from(place.of.max(1));
         let count = usize::try_from(memory / segment).unwrap_or(2).max(2);
         let slot_bytes = usize::try_from(segment).unwrap_or(usize::MAX);
-        let slots = Slots::create(&parts.slot_path, count, slot_bytes)?.into_slots();
+        let slots = Slots::prepare(&parts.slot_path, count, slot_bytes)?.into_slots();
         let (give, free) = bounded(count);
         for slot in slots {
             drop(give.send(slot));
@@ -77,7 +77,7 @@ impl Member {
         let (send, events) = bounded(channel_capacity(count));
         let (commands, asked) = bounded(1024);
         let next_number = store.newest().map_or(0, |newest| newest + 1);
-        let writer = SlotWriter::new(WriterParts {
+        let mut writer = SlotWriter::new(WriterParts {
             interface: common.name.to_owned(),
             free: free.clone(),
             events: send,
@@ -85,6 +85,8 @@ impl Member {
             patient: config.replay.is_some(),
             start: common.start,
         });
+        let newest = store.newest_segment().map(|name| name.first);
+        writer.follow(newest, parts.until.unwrap_or(Timestamp::MIN));
         let keeper = Keeper {
             store: Arc::clone(&store),
             budget: Arc::clone(&common.budget),

@@ -7,7 +7,8 @@
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
 //! ([`fanout`]); [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
-//! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say.
+//! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say;
+//! [`order`] keeps the segments' names true when the clock is set.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 pub mod budget;
@@ -23,6 +24,7 @@ mod live;
 mod mapping;
 mod member;
 pub mod open;
+pub mod order;
 mod port;
 pub mod protocol;
 pub mod recovery;

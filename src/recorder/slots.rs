@@ -66,12 +66,7 @@ impl Slots {
         tracing::debug!(bytes, large, "slots mapped");
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len)
             .at("reserve memory for", path)?;
-        for advice in [Advice::DontDump, Advice::PopulateWrite] {
-            // Hints: a kernel without them gives smaller pages, later.
-            if let Err(error) = slots.map.advise_range(advice, 0, bytes) {
-                tracing::debug!(?advice, %error, "the kernel does not take this advice");
-            }
-        }
+        slots.touch(bytes);
         for (index, value) in [MAGIC, VERSION, to_u64(count), to_u64(slot_bytes)]
             .into_iter()
             .enumerate()
@@ -79,6 +74,33 @@ impl Slots {
             slots.word(index).store(value, Ordering::Release);
         }
         Ok(slots)
+    }
+
+    /// The file of a predecessor whose leftovers are on disk, with all its slots free, if it has the
+    /// same measures: its memory is there already, and a restart need not wait for the kernel to
+    /// clear as much anew. Otherwise one made by [`Self::create`].
+    pub fn prepare(path: &Path, count: usize, slot_bytes: usize) -> Result<Self, IoError> {
+        let slot_bytes = slot_bytes.next_multiple_of(BLOCK_BYTES);
+        match Self::open(path)? {
+            Some(old) if old.count == count && old.slot_bytes == slot_bytes => {
+                for slot in 0..count {
+                    old.record(slot, 0).store(STATE_FREE, Ordering::Release);
+                }
+                old.touch(header_bytes(count) + count * slot_bytes);
+                Ok(old)
+            }
+            _ => Self::create(path, count, slot_bytes),
+        }
+    }
+
+    /// Maps every page of the first `bytes` now rather than under a packet.
+    fn touch(&self, bytes: usize) {
+        for advice in [Advice::DontDump, Advice::PopulateWrite] {
+            // Hints: a kernel without them gives pages later.
+            if let Err(error) = self.map.advise_range(advice, 0, bytes) {
+                tracing::debug!(?advice, %error, "the kernel does not take this advice");
+            }
+        }
     }
 
     /// Opens what a recorder left behind; `None` when there is nothing or it is not ours.
@@ -288,5 +310,30 @@ mod tests {
         assert_eq!((fill.room(), fill.tail().len()), (8192, 8192));
         fill.commit(8192);
         assert_eq!((fill.room(), fill.tail().len()), (0, 0));
+    }
+
+    // A reused file must be as good as a new one.
+    #[test]
+    fn a_file_of_the_same_measures_is_used_again_with_all_slots_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
+        let begin = |number| {
+            let slots = Slots::prepare(&path, 2, 8192).unwrap().into_slots();
+            let slot = slots.into_iter().next().unwrap();
+            let (mut fill, _) = slot.begin(number, Timestamp::from_ns(number));
+            fill.tail()[..4].fill(7);
+            fill.commit(4);
+        };
+        begin(1);
+        let first = inode();
+        assert_eq!(Slots::open(&path).unwrap().unwrap().leftovers().len(), 1);
+        begin(2);
+        assert_eq!(inode(), first);
+        let mut slots = Slots::open(&path).unwrap().unwrap();
+        let numbers: Vec<u64> = slots.leftovers().iter().map(|left| left.number).collect();
+        assert_eq!(numbers, [2]);
+        drop(Slots::prepare(&path, 3, 8192).unwrap());
+        assert_ne!(inode(), first, "of other measures");
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::order::DISORDER;
 use crate::recorder::protocol::PinnedSegment;
 use crate::recorder::segment_file::sync_folder;
 use crate::recorder::shared::lock;
@@ -44,7 +45,7 @@ struct Pin {
 
 /// Packets may be out of order by a little (several receive queues, several processors): a pin
 /// looks this far beyond its window for segments.
-const SLACK: Duration = Duration::from_millis(100);
+const SLACK: Duration = DISORDER;
 
 impl Pin {
     fn new(id: &str, window: Window) -> Self {
@@ -111,10 +112,12 @@ impl Store {
 
     /// Number of the newest segment.
     pub fn newest(&self) -> Option<u64> {
-        lock(&self.state)
-            .segments
-            .back()
-            .map(|(name, _)| name.number)
+        self.newest_segment().map(|name| name.number)
+    }
+
+    /// Name of the newest segment.
+    pub fn newest_segment(&self) -> Option<SegmentName> {
+        lock(&self.state).segments.back().map(|(name, _)| *name)
     }
 
     /// Bytes of the segments that nobody writes to any more.

@@ -1,13 +1,14 @@
 //! Encodes packets into slots and hands them to the keeper. Runs on the capture thread: no
 //! allocation, no lock, no system call per packet.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use crate::counters::Counters;
 use crate::pcapng::encode::{epb, epb_len};
 use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::recorder::order::Order;
 use crate::recorder::protocol::{Gap, GapCause};
 use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
 use crate::time::Timestamp;
@@ -87,6 +88,7 @@ pub struct SlotWriter {
     /// Whether a sample is wanted although nothing came.
     touched: bool,
     full_since: Option<Timestamp>,
+    order: Order,
     scratch: Vec<u8>,
 }
 
@@ -126,8 +128,14 @@ impl SlotWriter {
             accounted: Counters::default(),
             touched: false,
             full_since: None,
+            order: Order::after(None, Timestamp::MIN),
             scratch: Vec::with_capacity(2 * BLOCK_BYTES),
         }
+    }
+
+    /// Goes on behind a ring's newest segment, of this name and with packets up to `latest`.
+    pub fn follow(&mut self, newest: Option<Timestamp>, latest: Timestamp) {
+        self.order = Order::after(newest, latest);
     }
 
     /// Packets by fate so far. The caller adds what the kernel and the interface count.
@@ -163,6 +171,9 @@ impl SlotWriter {
     #[inline]
     pub fn packet(&mut self, at: Timestamp, original_len: u32, data: &[u8]) {
         let need = epb_len(data.len()) + RESERVE;
+        if self.order.is_step_back(at) && self.order.step_back(Instant::now()) {
+            self.seal(self.last_packet, Vec::new());
+        }
         if self.fill.as_ref().is_some_and(|fill| fill.room() < need) {
             self.seal(at, Vec::new());
         }
@@ -174,6 +185,7 @@ impl SlotWriter {
         let Some(fill) = &mut self.fill else { return };
         if let Some(len) = epb(fill.tail(), 0, at, original_len, data) {
             fill.commit(len);
+            self.order.packet(at);
             self.counters.written += 1;
             self.counters.written_bytes += u64::try_from(data.len()).unwrap_or(0);
         } else {
@@ -257,7 +269,7 @@ impl SlotWriter {
                 return false;
             }
         };
-        let (mut fill, read) = slot.begin(self.next_number, first);
+        let (mut fill, read) = slot.begin(self.next_number, self.order.open(first));
         self.next_number += 1;
         if let Some(head) = fill.tail().get_mut(..self.header.len()) {
             head.copy_from_slice(&self.header);
@@ -396,6 +408,25 @@ mod tests {
         assert!(seals(
             &read.bytes()[8192 - usize::try_from(last).unwrap()..]
         ));
+    }
+
+    #[test]
+    fn a_clock_set_back_ends_the_segment_and_names_the_next_before_it() {
+        let mut rig = rig(2, 65536);
+        for ms in [1000, 2000, 1500, 1600] {
+            rig.writer.packet(at(ms * 1_000_000), 100, &[7; 100]);
+        }
+        let events: Vec<Event> = rig.events.try_iter().collect();
+        let [
+            Event::Opened(first),
+            Event::Sealed { at: sealed, .. },
+            Event::Opened(next),
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!(*sealed, at(2_000_000_000));
+        assert!(next.first() < first.first(), "{next:?}");
     }
 
     #[test]

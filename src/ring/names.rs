@@ -9,7 +9,8 @@ const PREFIX: &str = "seg-";
 const SUFFIX: &str = ".pcapng";
 
 /// The name of a segment: its number in the ring and the time of its first packet (of its opening,
-/// if it was put on disk before a packet came). Orders by number.
+/// if it was put on disk before a packet came), or, behind a segment in which the clock was set
+/// back, a time before that segment's. Orders by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     /// Counts up by one per segment of an interface, never reused.

@@ -1,7 +1,7 @@
 //! Black-box tests: the program itself, real interfaces in network namespaces, real senders.
 //!
 //! They need root for the namespaces and skip, loudly, without it (an error where `CI` is set).
-//! `WW_LONG=1` runs the crash and load tests at their full length; `WIREWITNESS_BIN` names another
+//! `WW_LONG=1` runs the crash and load tests at their full length (`make soak`); `WIREWITNESS_BIN` names another
 //! program to test.
 
 #![expect(
@@ -13,11 +13,14 @@
 
 mod badinput;
 mod cli;
+mod clock;
 mod comparison;
 mod crash;
 mod demo;
 mod fanout;
 mod freeze;
+mod goals;
+mod links;
 mod live;
 mod readable;
 mod reload;

@@ -251,8 +251,14 @@ impl Recorder {
     }
 
     fn ready(site: &Site, command: &mut Command) -> Self {
+        let process = Process::start(command, &site.path("record.log"));
+        Self::adopt(site, process)
+    }
+
+    /// Takes a process that was started as a recorder and waits for its control socket.
+    pub(crate) fn adopt(site: &Site, process: Process) -> Self {
         let mut recorder = Self {
-            process: Process::start(command, &site.path("record.log")),
+            process,
             socket: site.path("var/ring/control.sock"),
         };
         let pid = recorder.process.id();

@@ -17,7 +17,9 @@ pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
-pub(crate) use traffic::{Sender, Tally, segments as pcapng_files, send_tagged};
+pub(crate) use traffic::{
+    Sender, Tally, numbered_frame, segments as pcapng_files, send_tagged, write_savefile,
+};
 
 /// How long anything may take to become ready or to finish.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

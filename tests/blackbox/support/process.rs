@@ -48,6 +48,11 @@ impl Process {
         }
     }
 
+    /// How it ended, if it has by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Takes its life without notice.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -1,6 +1,8 @@
 //! Packets that carry a number, and the count of how often each number was found.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -123,6 +125,40 @@ pub(crate) fn send_tagged(space: &Space, interface: &str, vlan: u16, count: u64)
     });
 }
 
+/// A frame of `length` bytes with this number, as a [`Sender`] would send it but for the addresses.
+pub(crate) fn numbered_frame(number: u64, length: usize) -> Vec<u8> {
+    let mut frame = vec![0; length];
+    frame[..14].copy_from_slice(&[2, 0, 0, 0, 0x45, 0x56, 2, 0, 0, 0, 0, 1, 0x08, 0x00]);
+    frame[14] = 0x45;
+    let total = u16::try_from(length - 14).unwrap();
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    frame[22..24].copy_from_slice(&[64, 17]);
+    frame[26..34].copy_from_slice(&[10, 99, 0, 1, 10, 99, 0, 2]);
+    frame[34..38].copy_from_slice(&[0x80, 0, 0, 9]);
+    frame[38..40].copy_from_slice(&(total - 20).to_be_bytes());
+    frame[42..50].copy_from_slice(MAGIC);
+    frame[50..58].copy_from_slice(&number.to_le_bytes());
+    frame
+}
+
+/// Writes a pcap savefile of Ethernet frames with times in nanoseconds.
+pub(crate) fn write_savefile(path: &Path, frames: impl Iterator<Item = (u64, Vec<u8>)>) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    let header = [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 262_144, 1];
+    file.write_all(&header.map(u32::to_le_bytes).concat())
+        .unwrap();
+    for (at_ns, frame) in frames {
+        let length = u32::try_from(frame.len()).unwrap();
+        let [seconds, nanos] =
+            [at_ns / 1_000_000_000, at_ns % 1_000_000_000].map(|n| u32::try_from(n).unwrap());
+        let record = [seconds, nanos, length, length];
+        file.write_all(&record.map(u32::to_le_bytes).concat())
+            .unwrap();
+        file.write_all(&frame).unwrap();
+    }
+    file.flush().unwrap();
+}
+
 /// The number in a frame of [`Sender`], with or without a VLAN tag.
 pub(crate) fn number_of(frame: &[u8]) -> Option<u64> {
     let ip = match frame.get(12..14)? {
@@ -168,6 +204,47 @@ impl Tally {
         let mut tally = Self::default();
         tally.add(file);
         tally
+    }
+
+    /// Adds the packets of the segments behind `last`, and moves it on. With `leave_newest` the
+    /// segment that may be in the making is left for the next time.
+    pub(crate) fn catch_up(&mut self, folder: &Path, last: &mut PathBuf, leave_newest: bool) {
+        let mut files = segments(folder);
+        if leave_newest {
+            files.pop();
+        }
+        files.retain(|file| *file > *last);
+        for file in files {
+            self.add(&file);
+            *last = file;
+        }
+    }
+
+    /// How many numbers lie in each unbroken row of found ones, and how many are missing before it.
+    pub(crate) fn rows(&self) -> Vec<(u64, u64)> {
+        let mut rows = Vec::new();
+        let (mut missing, mut found) = (0, 0);
+        for &times in &self.found {
+            if times > 0 {
+                found += 1;
+                continue;
+            }
+            if found > 0 {
+                rows.push((missing, found));
+                (missing, found) = (0, 0);
+            }
+            missing += 1;
+        }
+        if found > 0 {
+            rows.push((missing, found));
+        }
+        rows
+    }
+
+    /// Whether a number was found.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        let at = usize::try_from(number).unwrap();
+        self.found.get(at).is_some_and(|&times| times > 0)
     }
 
     /// Adds the packets of one pcapng file.
@@ -248,7 +325,7 @@ impl Tally {
 }
 
 /// The segments of a folder, by name (which is by number).
-pub(crate) fn segments(folder: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.unwrap().path())
@@ -291,5 +368,6 @@ fn a_lost_and_a_doubled_packet_are_noticed() {
     }
     assert_eq!(tally.missing(5), [2, 4]);
     assert_eq!(tally.doubled(), [1]);
+    assert_eq!(tally.rows(), [(0, 2), (1, 1)]);
     assert_eq!(spans(&[2, 3, 7]), "2-3, 7-7");
 }
