@@ -144,7 +144,7 @@ fn the_search_finds_the_limit_or_says_that_there_is_none() {
 
 #[test]
 fn the_chart_is_well_formed_and_shows_each_bar() {
-    let bars = vec![Spread::of([0.05, 0.07]), None, Spread::of([2.0])];
+    let bars = vec![Spread::of([0.05, 0.07]), None, Spread::of([0.000_1])];
     let chart = svg::Chart {
         title: "cost <b>".to_owned(),
         scale: svg::Scale::Log,
@@ -156,6 +156,7 @@ fn the_chart_is_well_formed_and_shows_each_bar() {
     let text = svg::draw(&[chart]);
     assert_eq!(text.matches("<title>").count(), 2);
     assert!(text.contains("cost &lt;b>") && text.contains("0.060"));
+    assert!(text.contains("&lt;0.001") && !text.contains("<0"));
     assert_eq!(text.matches("<g ").count(), text.matches("</g>").count());
     assert!(!text.contains("NaN") && !text.contains("inf"));
 }

@@ -79,7 +79,9 @@ impl Lab {
     pub(crate) fn recorder(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.command("nice");
         let nice = self.nice.to_string();
-        command.args(["-n", &nice, "taskset", "-c", "1"]).arg(program);
+        command
+            .args(["-n", &nice, "taskset", "-c", "1"])
+            .arg(program);
         command
     }
 

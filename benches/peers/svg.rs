@@ -133,7 +133,7 @@ impl Chart {
         (spread, title, colour): (&Spread, &str, &str),
     ) {
         let y = axis.y(spread.median);
-        let (middle, shown) = (x + width / 2.0, figure(spread.median));
+        let (middle, shown) = (x + width / 2.0, escaped(&figure(spread.median)));
         let (low, high) = (axis.y(spread.min), axis.y(spread.max));
         put(
             svg,
