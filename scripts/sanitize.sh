@@ -11,7 +11,6 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 layers='--manifest-path fuzz/Cargo.toml --release --locked --lib'
 
-# What valgrind cannot do: 3.19 does not know MADV_POPULATE_WRITE (a hint, its failure is taken).
 binary() { sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$1" | tail -n 1; }
 
 say() { printf 'sanitize: %s\n' "$*"; }
