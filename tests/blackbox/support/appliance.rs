@@ -23,6 +23,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) ring_size: &'a str,
     pub(crate) segment: &'a str,
     pub(crate) memory: &'a str,
+    pub(crate) sync: &'a str,
     pub(crate) before: &'a str,
     pub(crate) after: &'a str,
     pub(crate) cooldown: &'a str,
@@ -40,6 +41,7 @@ impl Default for Setup<'_> {
             ring_size: "256MiB",
             segment: "4MiB",
             memory: "64MiB",
+            sync: "1s",
             before: "10s",
             after: "1s",
             cooldown: "1s",
@@ -82,7 +84,7 @@ impl Site {
         write!(
             text,
             "[capture]\ninterfaces = {:?}\nfilter = {:?}\nsnaplen = {}\nbuffer = {:?}\n\
-             [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = \"1s\"\nslots = {slots}\n\
+             [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = {:?}\nslots = {slots}\n\
              [evidence]\npath = {incidents}\nquota = \"1GiB\"\n\
              [window]\nbefore = {:?}\nafter = {:?}\ncooldown = {:?}\n\
              [web]\nlisten = \"127.0.0.1:8642\"\nsocket = {socket}\n{}",
@@ -93,6 +95,7 @@ impl Site {
             setup.ring_size,
             setup.segment,
             setup.memory,
+            setup.sync,
             setup.before,
             setup.after,
             setup.cooldown,
@@ -110,6 +113,13 @@ impl Site {
     /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.path("wirewitness.toml")
+    }
+
+    /// Takes the slots away, as a power cut takes what lies in memory.
+    pub(crate) fn forget_memory(&self) {
+        for entry in fs::read_dir(self.slots.path()).unwrap() {
+            fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
     }
 
     /// The ring of one interface.

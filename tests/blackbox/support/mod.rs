@@ -1,7 +1,9 @@
 //! What the black-box tests stand on: networks, senders, processes, and an independent reader.
 
 mod appliance;
+pub(crate) mod disk;
 mod lab;
+pub(crate) mod ledger;
 pub(crate) mod pcapng;
 mod process;
 mod soak;
@@ -17,7 +19,7 @@ pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
-pub(crate) use traffic::{Sender, Tally, segments as pcapng_files, send_tagged};
+pub(crate) use traffic::{Sender, Tally, number_of, segments as pcapng_files, send_tagged};
 
 /// How long anything may take to become ready or to finish.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
