@@ -197,8 +197,8 @@ impl Device {
         self.folder.join(IMAGE)
     }
 
-    /// Gives an order: `ok`, `eio`, `eio-packets`, `enospc`, `torn`, `slow MS`, `rate BYTES`,
-    /// `hang MS`, `mark TEXT`.
+    /// Gives an order: `ok`, `eio`, `eio-packets`, `enospc-packets`, `torn-packets`, `slow MS`,
+    /// `rate BYTES`, `hang MS`, `mark TEXT`.
     pub(crate) fn order(&self, order: &str) {
         let control = File::options()
             .write(true)
@@ -254,11 +254,11 @@ pub(crate) fn read_log(path: &Path) -> Vec<Logged> {
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     None,
-    /// Every write fails with this.
-    Refuse(i32),
-    /// Writes of packets fail, all others pass: bad blocks under the segments.
-    RefusePackets,
-    /// Half of a write gets there, then it fails.
+    /// Every write fails.
+    Refuse,
+    /// Writes of packets fail with this, all others pass: bad blocks under the segments.
+    RefusePackets(i32),
+    /// Half of a write of packets gets there, then it fails.
     Torn,
     /// Every write takes this long.
     Slow(Duration),
@@ -274,10 +274,10 @@ impl Fault {
         let number: u32 = number.parse().unwrap();
         let span = Duration::from_millis(number.into());
         match word {
-            "eio" => Self::Refuse(rustix::io::Errno::IO.raw_os_error()),
-            "enospc" => Self::Refuse(rustix::io::Errno::NOSPC.raw_os_error()),
-            "eio-packets" => Self::RefusePackets,
-            "torn" => Self::Torn,
+            "eio" => Self::Refuse,
+            "eio-packets" => Self::RefusePackets(rustix::io::Errno::IO.raw_os_error()),
+            "enospc-packets" => Self::RefusePackets(rustix::io::Errno::NOSPC.raw_os_error()),
+            "torn-packets" => Self::Torn,
             "slow" => Self::Slow(span),
             "rate" => Self::Rate(number),
             "hang" => Self::Hang(Instant::now() + span),
@@ -310,10 +310,12 @@ impl Served {
         let eio = Err(Errno::EIO);
         // The pauses are what is injected.
         match fault {
-            Fault::Refuse(errno) => return (0, Err(Errno::from_i32(errno))),
-            Fault::RefusePackets if holds_packets(bytes) => return (0, eio),
-            Fault::None | Fault::RefusePackets => {}
-            Fault::Torn => return (bytes.len() / 2 / 512 * 512, eio),
+            Fault::Refuse => return (0, eio),
+            Fault::RefusePackets(errno) if holds_packets(bytes) => {
+                return (0, Err(Errno::from_i32(errno)));
+            }
+            Fault::Torn if holds_packets(bytes) => return (bytes.len() / 2 / 512 * 512, eio),
+            Fault::None | Fault::RefusePackets(_) | Fault::Torn => {}
             Fault::Slow(span) => std::thread::sleep(span),
             Fault::Rate(rate) => {
                 let seconds = bytes.len() as f64 / f64::from(rate);

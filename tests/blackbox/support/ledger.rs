@@ -182,7 +182,8 @@ pub(crate) fn complaints_offline(site: &Site, promises: &Promises) -> Vec<String
 }
 
 /// Complains unless the running server knows what it accepted, and has sealed what it had sealed.
-pub(crate) fn complaints_online(site: &Site, promises: &Promises) -> Vec<String> {
+/// What it has sealed since is promised from now on.
+pub(crate) fn complaints_online(site: &Site, promises: &mut Promises) -> Vec<String> {
     let Some((200, list)) = ask(&site.socket(), "GET", "/api/v1/incidents", "") else {
         return vec!["the server does not list its incidents".to_owned()];
     };
@@ -205,5 +206,11 @@ pub(crate) fn complaints_online(site: &Site, promises: &Promises) -> Vec<String>
             Some(_) => {}
         }
     }
+    let now: Vec<String> = promises
+        .to_be_known()
+        .filter(|id| state(id) == Some("sealed"))
+        .cloned()
+        .collect();
+    promises.sealed.extend(now);
     complaints
 }
