@@ -211,7 +211,10 @@ impl Device {
     /// Ends; the log is whole then.
     pub(crate) fn end(mut self) {
         run(Command::new("umount").arg(&self.folder));
-        self.server.wait().unwrap();
+        // wait() would close the pipe, and end it before it has written the log.
+        let pipe = self.server.stdin.take();
+        assert!(self.server.wait().unwrap().success());
+        drop(pipe);
     }
 }
 
