@@ -22,6 +22,8 @@ iptables|iptables|drops packets on purpose inside the test namespaces
 ping|iputils-ping|ordinary traffic for the demo
 ps|procps|process lists in the demo and the tests
 setpriv|util-linux|tries to alter evidence as another user
+mkfs.ext4|e2fsprogs|file systems that lose their power, on loop devices
+mkfs.xfs|xfsprogs|the same as XFS; xfs_io takes the power
 curl|curl|fires webhooks, fetches exports
 jq|jq|reads JSON in the demo
 strace|strace|counts the system calls of the capture thread

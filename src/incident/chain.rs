@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::durable;
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::{self, Site};
 
 /// The `prev` of a first line.
 pub(super) const ORIGIN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -89,13 +90,13 @@ pub(super) fn append<T: Serialize>(
     let written = file
         .write_all(&bytes)
         .at("write", path)
-        .and_then(|()| file.sync_all().at("fsync", path));
+        .and_then(|()| sync::whole(&file, Site::ChainLine).at("fsync", path));
     if let Err(error) = written {
         file.set_len(head.bytes).at("truncate", path)?;
         return Err(error);
     }
     if head.lines == 0 {
-        durable::sync_parent(path)?;
+        durable::sync_parent(path, Site::ChainFolder)?;
     }
     *head = next;
     Ok(())
@@ -189,7 +190,7 @@ pub(super) fn reopen<T: DeserializeOwned>(path: &Path) -> Result<Chain<T>, IoErr
     }
     let file = OpenOptions::new().write(true).open(path).at("open", path)?;
     file.set_len(chain.head.bytes).at("truncate", path)?;
-    file.sync_all().at("fsync", path)?;
+    sync::whole(&file, Site::ChainLine).at("fsync", path)?;
     Ok(chain)
 }
 

@@ -1,11 +1,12 @@
 //! Files that are whole after a power cut: written, synced, renamed, and their directory synced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::{self, Site};
 
 /// The name under which a file is written before it takes its own.
 pub(super) fn temporary(path: &Path) -> PathBuf {
@@ -15,14 +16,26 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 }
 
 /// Replaces `path` with `content`: after a crash it holds the old content or the new, whole.
-pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), IoError> {
+/// `data` and `name` say what the two syncs are for.
+pub(super) fn replace(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    data: Site,
+    name: Site,
+) -> Result<(), IoError> {
     let tmp = temporary(path);
-    write_synced(&tmp, content, mode)?;
-    rename(&tmp, path)
+    write_synced(&tmp, content, mode, data)?;
+    rename(&tmp, path, name)
 }
 
 /// Writes a file anew and syncs it; its name is not yet durable.
-pub(super) fn write_synced(path: &Path, content: &[u8], mode: u32) -> Result<(), IoError> {
+pub(super) fn write_synced(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    site: Site,
+) -> Result<(), IoError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(IoError::new("remove", path, error));
@@ -37,21 +50,16 @@ pub(super) fn write_synced(path: &Path, content: &[u8], mode: u32) -> Result<(),
         .open(path)
         .at("create", path)?;
     file.write_all(content).at("write", path)?;
-    file.sync_all().at("fsync", path)
+    sync::whole(&file, site).at("fsync", path)
 }
 
 /// Renames and makes the new name durable.
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), IoError> {
+pub(super) fn rename(from: &Path, to: &Path, site: Site) -> Result<(), IoError> {
     fs::rename(from, to).at("rename", from)?;
-    sync_parent(to)
+    sync_parent(to, site)
 }
 
 /// Makes the names in `path`'s directory durable.
-pub(super) fn sync_parent(path: &Path) -> Result<(), IoError> {
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), IoError> {
-    File::open(dir).at("open", dir)?.sync_all().at("fsync", dir)
+pub(super) fn sync_parent(path: &Path, site: Site) -> Result<(), IoError> {
+    sync::folder(path.parent().unwrap_or(Path::new(".")), site)
 }

@@ -16,6 +16,7 @@ use super::manifest::{LIVE_FILE, SEGMENTS_DIR};
 use super::model::Incident;
 use super::retention::Blob;
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::Site;
 use crate::ring::catalog::{Catalog, SegmentFile};
 
 /// The mode of the files people may read.
@@ -100,7 +101,7 @@ impl Folder {
         let mut json = serde_json::to_vec_pretty(live)
             .map_err(|error| IoError::new("encode", &path, error.into()))?;
         json.push(b'\n');
-        durable::replace(&path, &json, MODE)
+        durable::replace(&path, &json, MODE, Site::LiveState, Site::LiveState)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::durable;
 use super::id::IncidentId;
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::{self, Site};
 use crate::time::{Timestamp, Window};
 use crate::trigger::Trigger;
 
@@ -103,7 +104,7 @@ impl Journal {
                 .mode(0o700)
                 .create(dir)
                 .at("create", dir)?;
-            durable::sync_parent(dir)?;
+            durable::sync_parent(dir, Site::JournalFolder)?;
         }
         let lock = lock(dir)?;
         let mut damaged = Vec::new();
@@ -230,14 +231,14 @@ impl Writer {
             .file
             .write_all(&bytes)
             .at("write", &path)
-            .and_then(|()| current.file.sync_data().at("fsync", &path));
+            .and_then(|()| sync::data(&current.file, Site::JournalLine).at("fsync", &path));
         if let Err(error) = written {
             // After a failed sync nobody knows what is on the medium: undo what can be undone
             // and leave the file, so that the next append starts on a new one.
             let undone = current
                 .file
                 .set_len(current.length)
-                .and_then(|()| current.file.sync_all());
+                .and_then(|()| sync::whole(&current.file, Site::JournalLine));
             if let Err(undo) = undone {
                 tracing::warn!(path = %path.display(), error = %undo, "a torn line stays in the journal");
             }
@@ -261,7 +262,7 @@ impl Writer {
             .mode(0o600)
             .open(&path)
             .at("create", &path)?;
-        durable::sync_dir(&self.dir)?;
+        sync::folder(&self.dir, Site::JournalFolder)?;
         let page = Page {
             path,
             incidents: HashSet::new(),

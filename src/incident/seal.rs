@@ -30,6 +30,7 @@ use crate::pcapng::decode::Block;
 use crate::pcapng::isb::Sample;
 use crate::pcapng::stream::{Blocks, Next};
 use crate::recorder::protocol::InterfaceStatus;
+use crate::recorder::sync::Site;
 use crate::ring::catalog::{Catalog, SegmentFile};
 use crate::ring::{names, reader};
 use crate::time::{Timestamp, Window};
@@ -268,13 +269,19 @@ pub(super) fn prepare(
     let signature = signer.sign(&bytes);
     let key = signer.public();
     let put = |name: &str, content: &str| {
-        durable::replace(&folder.path().join(name), content.as_bytes(), MODE)
+        durable::replace(
+            &folder.path().join(name),
+            content.as_bytes(),
+            MODE,
+            Site::SealFile,
+            Site::SealName,
+        )
     };
     put(SIGNATURE_FILE, &signature)?;
     put(PUBLIC_KEY_FILE, &key.line())?;
     put(ALLOWED_SIGNERS_FILE, &key.allowed_signers())?;
     put(SUMS_FILE, &sums(manifest, &bytes, &signature, &key))?;
-    durable::write_synced(&durable::temporary(&path), &bytes, MODE)?;
+    durable::write_synced(&durable::temporary(&path), &bytes, MODE, Site::ManifestData)?;
     let detail = seal_detail(&hex::encode(Sha256::digest(&bytes)));
     folder.note(Act::new(SELF, SEALED, &detail))
 }
@@ -290,7 +297,7 @@ pub(super) fn publish(folder: &Folder) -> Result<bool, IoError> {
     if !prepared {
         return Ok(false);
     }
-    durable::rename(&tmp, &path)?;
+    durable::rename(&tmp, &path, Site::ManifestName)?;
     clean(folder.path());
     Ok(true)
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::durable;
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::Site;
 
 /// What a signature is for; verifiers insist on it.
 pub(super) const NAMESPACE: &str = "evidence@wirewitness";
@@ -76,7 +77,13 @@ impl Signer25519 {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut seed = [0; 32];
                 getrandom::fill(&mut seed).map_err(|error| KeyError::Random(error.to_string()))?;
-                durable::replace(&path, format!("{}\n", hex::encode(seed)).as_bytes(), 0o600)?;
+                durable::replace(
+                    &path,
+                    format!("{}\n", hex::encode(seed)).as_bytes(),
+                    0o600,
+                    Site::KeyData,
+                    Site::KeyName,
+                )?;
                 Self(SigningKey::from_bytes(&seed))
             }
             Err(error) => return Err(IoError::new("read", &path, error).into()),
@@ -84,7 +91,13 @@ impl Signer25519 {
         let public = state_dir.join(PUBLIC_KEY_FILE);
         let line = key.public().line();
         if fs::read_to_string(&public).ok().as_deref() != Some(&line) {
-            durable::replace(&public, line.as_bytes(), 0o644)?;
+            durable::replace(
+                &public,
+                line.as_bytes(),
+                0o644,
+                Site::KeyData,
+                Site::KeyName,
+            )?;
         }
         Ok(key)
     }

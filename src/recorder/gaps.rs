@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{IoContext, IoError};
 use crate::recorder::protocol::Gap;
 use crate::recorder::segment_file::sync_folder;
+use crate::recorder::sync::{self, Site};
 use crate::time::Timestamp;
 
 /// Its file name.
@@ -33,7 +34,7 @@ impl GapLog {
         let fresh = folder.join(format!(".{GAPS_FILE}.new"));
         let mut file = options().truncate(true).open(&fresh).at("create", &fresh)?;
         file.write_all(kept.as_bytes()).at("write", &fresh)?;
-        file.sync_all().at("fsync", &fresh)?;
+        sync::whole(&file, Site::GapRecord).at("fsync", &fresh)?;
         fs::rename(&fresh, &path).at("rename", &fresh)?;
         sync_folder(folder)?;
         let len = u64::try_from(kept.len()).unwrap_or(u64::MAX);
@@ -47,7 +48,7 @@ impl GapLog {
         self.file
             .write_all_at(line.as_bytes(), self.len)
             .at("write", &self.path)?;
-        self.file.sync_data().at("fdatasync", &self.path)?;
+        sync::data(&self.file, Site::GapRecord).at("fdatasync", &self.path)?;
         self.len += u64::try_from(line.len()).unwrap_or(0);
         Ok(())
     }

@@ -36,5 +36,6 @@ pub mod shared;
 pub mod slots;
 pub mod socket;
 pub mod store;
+pub mod sync;
 pub mod watch;
 pub mod writer;

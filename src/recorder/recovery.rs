@@ -18,6 +18,7 @@ use crate::pcapng::isb::{SAMPLE_LEN, Sample, seals};
 use crate::pcapng::{BLOCK_EPB, BLOCK_IDB, BLOCK_ISB, BLOCK_SHB};
 use crate::recorder::segment_file::sync_folder;
 use crate::recorder::slots::{BLOCK_BYTES, Leftover};
+use crate::recorder::sync::{self, Site};
 use crate::ring::catalog::{Catalog, SegmentFile};
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
@@ -130,7 +131,7 @@ fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
     if !last.sealed {
         write_end(&mut file, &target, len, &last)?;
     }
-    file.sync_all().at("fsync", &target)?;
+    sync::whole(&file, Site::Recovered).at("fsync", &target)?;
     if !exists {
         fs::rename(&target, &path).at("rename", &target)?;
     }
@@ -151,7 +152,7 @@ fn end_segment(folder: &Path, segment: &SegmentFile) -> Result<u64, IoError> {
     file.set_len(whole).at("cut", path)?;
     file.seek(SeekFrom::End(0)).at("seek", path)?;
     write_end(&mut file, path, whole, &last)?;
-    file.sync_all().at("fsync", path)?;
+    sync::whole(&file, Site::Recovered).at("fsync", path)?;
     Ok(segment.bytes.saturating_sub(whole))
 }
 

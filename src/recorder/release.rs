@@ -9,8 +9,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, IoError};
-use crate::recorder::segment_file::sync_folder;
 use crate::recorder::store::make_folder;
+use crate::recorder::sync::{self, Site};
 use crate::time::Timestamp;
 
 /// The folder of tombstones, below the incidents' folder.
@@ -47,7 +47,7 @@ pub fn release(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError
         }
         _ => {}
     }
-    sync_folder(incidents)
+    sync::folder(incidents, Site::Release)
 }
 
 fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError> {
@@ -82,8 +82,8 @@ fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoE
         .open(&path)
         .at("create", &path)?;
     file.write_all(text.as_bytes()).at("write", &path)?;
-    file.sync_all().at("fsync", &path)?;
-    sync_folder(&folder)
+    sync::whole(&file, Site::Tombstone).at("fsync", &path)?;
+    sync::folder(&folder, Site::Tombstone)
 }
 
 /// Whether a tombstone of ours is there already.

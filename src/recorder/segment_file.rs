@@ -2,7 +2,6 @@
 //! name from its first block on.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
@@ -10,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{IoContext, IoError};
 use crate::recorder::slots::BLOCK_BYTES;
+use crate::recorder::sync::{self, Site};
 use crate::ring::names::SegmentName;
 
 /// A segment file that grows.
@@ -89,7 +89,7 @@ impl SegmentFile {
             rest = rest.get(written..).unwrap_or_default();
             at += u64::try_from(written).unwrap_or(0);
         }
-        rustix::fs::fdatasync(&self.file).at("fdatasync", &self.path)?;
+        sync::data(&self.file, Site::SegmentData).at("fdatasync", &self.path)?;
         self.len = at;
         Ok(())
     }
@@ -106,7 +106,7 @@ impl SegmentFile {
     /// Gives back the room it did not need and makes it durable for good.
     pub fn finish(&mut self) -> Result<(), IoError> {
         rustix::fs::ftruncate(&self.file, self.len).at("cut", &self.path)?;
-        rustix::fs::fsync(&self.file).at("fsync", &self.path)
+        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path)
     }
 
     fn give_up_direct(&mut self) -> Result<(), IoError> {
@@ -118,10 +118,9 @@ impl SegmentFile {
     }
 }
 
-/// fsyncs a folder, so that names in it survive a power cut.
+/// fsyncs a folder of the ring, so that names in it survive a power cut.
 pub fn sync_folder(folder: &Path) -> Result<(), IoError> {
-    let file = File::open(folder).at("open", folder)?;
-    rustix::fs::fsync(file.as_fd()).at("fsync", folder)
+    sync::folder(folder, Site::RingFolder)
 }
 
 /// Readable by the group of the folder (the server), written by us alone.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::error::{IoContext, IoError};
 use crate::recorder::order::DISORDER;
 use crate::recorder::protocol::PinnedSegment;
-use crate::recorder::segment_file::sync_folder;
 use crate::recorder::shared::lock;
+use crate::recorder::sync::{self, Site};
 use crate::ring::catalog::{Catalog, covering};
 use crate::ring::names::SegmentName;
 use crate::time::{Timestamp, Window};
@@ -228,7 +228,7 @@ impl Store {
             state.pins.push(pin);
         }
         drop(state);
-        sync_folder(&self.pin_folder(id))
+        sync::folder(&self.pin_folder(id), Site::PinFolder)
     }
 
     /// Ends a pin.
@@ -263,9 +263,9 @@ impl Store {
         let folder = self.pin_folder(id);
         let made = make_folder(&segments, 0o750)? | make_folder(&folder, 0o750)?;
         if made {
-            sync_folder(&segments)?;
-            sync_folder(&incident)?;
-            sync_folder(&self.incidents)?;
+            for folder in [&segments, &incident, &self.incidents] {
+                sync::folder(folder, Site::PinParents)?;
+            }
         }
         Ok(())
     }
@@ -310,7 +310,7 @@ impl Store {
     fn link_loudly(&self, pin: &Pin, name: SegmentName) {
         let linked = self
             .link(pin, name)
-            .and_then(|()| sync_folder(&self.pin_folder(&pin.id)));
+            .and_then(|()| sync::folder(&self.pin_folder(&pin.id), Site::PinFolder));
         if let Err(error) = linked {
             // The pin is repeated by the server until it is complete, and links what is missing.
             tracing::error!(incident = pin.id, %error, "cannot pin a new segment");

@@ -25,6 +25,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) ring_size: &'a str,
     pub(crate) segment: &'a str,
     pub(crate) memory: &'a str,
+    pub(crate) sync: &'a str,
     pub(crate) before: &'a str,
     pub(crate) after: &'a str,
     pub(crate) cooldown: &'a str,
@@ -43,6 +44,7 @@ impl Default for Setup<'_> {
             ring_size: "256MiB",
             segment: "4MiB",
             memory: "64MiB",
+            sync: "1s",
             before: "10s",
             after: "1s",
             cooldown: "1s",
@@ -88,8 +90,20 @@ impl Site {
         let (socket, slots) = (quoted(self.socket()), quoted(self.slots.path().to_owned()));
         write!(
             text,
-            "[capture]\ninterfaces = {:?}\nfilter = {:?}\nsnaplen = {}\nbuffer = {:?}\n{threads}\
-             [ring]\npath = {ring}\nsize = {:?}\nsegment = {:?}\nmemory = {:?}\nsync = \"1s\"\nslots = {slots}\n\
+            "[capture]
+interfaces = {:?}
+filter = {:?}
+snaplen = {}
+buffer = {:?}
+{threads}\
+             [ring]
+path = {ring}
+size = {:?}
+segment = {:?}
+memory = {:?}
+sync = {:?}
+slots = {slots}
+\
              [evidence]\npath = {incidents}\nquota = \"1GiB\"\n\
              [window]\nbefore = {:?}\nafter = {:?}\ncooldown = {:?}\n\
              [web]\nlisten = \"127.0.0.1:8642\"\nsocket = {socket}\n{}",
@@ -100,6 +114,7 @@ impl Site {
             setup.ring_size,
             setup.segment,
             setup.memory,
+            setup.sync,
             setup.before,
             setup.after,
             setup.cooldown,
@@ -117,6 +132,13 @@ impl Site {
     /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.path("wirewitness.toml")
+    }
+
+    /// Takes the slots away, as a power cut takes what lies in memory.
+    pub(crate) fn forget_memory(&self) {
+        for entry in fs::read_dir(self.slots.path()).unwrap() {
+            fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
     }
 
     /// The ring of one interface.

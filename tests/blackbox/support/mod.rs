@@ -1,7 +1,9 @@
 //! What the black-box tests stand on: networks, senders, processes, and an independent reader.
 
 mod appliance;
+pub(crate) mod disk;
 mod lab;
+pub(crate) mod ledger;
 pub(crate) mod pcapng;
 mod process;
 mod soak;
@@ -18,7 +20,7 @@ pub(crate) use process::{Process, signal};
 pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
 pub(crate) use traffic::{
-    Sender, Tally, numbered_frame, segments as pcapng_files, send_tagged, write_savefile,
+    Sender, Tally, number_of, numbered_frame, segments as pcapng_files, send_tagged, write_savefile,
 };
 
 /// How long anything may take to become ready or to finish.
