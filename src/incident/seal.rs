@@ -11,13 +11,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use super::accounting::{self, Book};
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
 use super::explain::{judge, read_gaps};
 use super::folder::{self, Folder, MODE};
 use super::manifest::{
-    ALLOWED_SIGNERS_FILE, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SEGMENTS_DIR,
-    SIGNATURE_FILE, SUMS_FILE, SegmentEntry,
+    ALLOWED_SIGNERS_FILE, AccountingEntry, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest,
+    SEGMENTS_DIR, SIGNATURE_FILE, SUMS_FILE, SegmentEntry,
 };
 use super::measure::{Facts, Measured, measure};
 use super::model::{Completeness, InterfaceShare};
@@ -36,6 +37,7 @@ use crate::time::{Timestamp, Window};
 #[derive(Debug)]
 pub(super) struct Inspected {
     pub(super) segments: Vec<SegmentEntry>,
+    pub(super) accounting: Vec<AccountingEntry>,
     pub(super) interfaces: Vec<InterfaceShare>,
     pub(super) completeness: Completeness,
 }
@@ -84,6 +86,7 @@ pub(super) fn inspect(
     let mut entries = Vec::new();
     let mut measured: Vec<Measured> = Vec::new();
     let mut gaps = Vec::new();
+    let mut books: Vec<Book> = Vec::new();
     for (folder_name, files) in linked {
         let interface = names::interface_name(&folder_name).unwrap_or_else(|| folder_name.clone());
         let mut facts = Vec::new();
@@ -100,10 +103,25 @@ pub(super) fn inspect(
         let before = facts.first().and_then(|first| sample_before(&home, first));
         measured.push(measure(&interface, &facts, before, window));
         gaps.extend(read_gaps(&home));
+        books.extend(accounting::copy(
+            folder,
+            &home,
+            &folder_name,
+            &interface,
+            window,
+        )?);
+    }
+    let mut completeness = judge(window, &measured, &gaps, clock);
+    let more = accounting::reasons(&books, &measured, window);
+    completeness.reasons.extend(more);
+    if clock.synchronised {
+        let was_not = accounting::unsynchronised(&books);
+        completeness.reasons.extend(was_not);
     }
     Ok(Inspected {
         segments: entries,
-        completeness: judge(window, &measured, &gaps, clock),
+        accounting: books.into_iter().map(|book| book.entry).collect(),
+        completeness,
         interfaces: measured.into_iter().map(|m| m.share).collect(),
     })
 }
@@ -293,6 +311,9 @@ pub(super) fn sums(manifest: &Manifest, bytes: &[u8], signature: &str, key: &Pub
     }
     for segment in manifest.segments.iter().filter(|s| !s.sha256.is_empty()) {
         line(&segment.sha256, &segment.path);
+    }
+    for accounting in &manifest.accounting {
+        line(&accounting.sha256, &accounting.path);
     }
     lines
 }

@@ -7,7 +7,7 @@
 //! [`capture`] is one thread per interface, live or replayed; [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] rotates the ring and links what is pinned.
-//! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
+//! [`ledger`] and [`seconds`] keep the accounting, a line a second. [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 pub mod capture;
 pub mod client;
@@ -15,12 +15,14 @@ pub mod config;
 pub mod control;
 pub mod gaps;
 pub mod keeper;
+pub mod ledger;
 mod live;
 pub mod open;
 pub mod protocol;
 pub mod recovery;
 pub mod release;
 mod replay;
+pub mod seconds;
 pub mod segment_file;
 pub mod service;
 pub mod shared;

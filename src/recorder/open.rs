@@ -97,7 +97,7 @@ fn ignore_outgoing(fd: std::os::fd::RawFd) -> std::io::Result<()> {
     socket::ignore_outgoing(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-fn is_loopback(name: &str) -> bool {
+pub(super) fn is_loopback(name: &str) -> bool {
     // ARPHRD_LOOPBACK is 772.
     std::fs::read_to_string(format!("/sys/class/net/{name}/type")).is_ok_and(|t| t.trim() == "772")
 }

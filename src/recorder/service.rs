@@ -23,6 +23,7 @@ use crate::recorder::protocol::{
 };
 use crate::recorder::recovery::{Recovered, recover};
 use crate::recorder::release::{is_incident_id, release};
+use crate::recorder::seconds::SecondsLog;
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::Store;
@@ -96,6 +97,7 @@ pub struct Recorder {
     snaplen: u32,
     stopping: Mutex<Option<Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    clock: Arc<watch::ClockBoard>,
     /// Holds the ring for this process.
     _lock: fs::File,
 }
@@ -135,8 +137,10 @@ impl Recorder {
             .iter()
             .map(|port| Arc::clone(&port.shared))
             .collect();
-        let watcher =
-            spawn("watch", move || watch::run(&shared, &stopped)).at("start a thread in", ring)?;
+        let clock = Arc::new(watch::ClockBoard::default());
+        let board = Arc::clone(&clock);
+        let watcher = spawn("watch", move || watch::run(&shared, &board, &stopped))
+            .at("start a thread in", ring)?;
         threads.push(watcher);
         Ok(Self {
             interfaces,
@@ -146,6 +150,7 @@ impl Recorder {
             snaplen: config.capture.snaplen,
             stopping: Mutex::new(Some(stopping)),
             threads: Mutex::new(threads),
+            clock,
             _lock: lock,
         })
     }
@@ -190,6 +195,7 @@ impl Recorder {
                 .iter()
                 .map(|port| self.port_status(port))
                 .collect(),
+            clock: Some(self.clock.status()),
         }
     }
 
@@ -205,6 +211,7 @@ impl Recorder {
             counters: consistent(port.shared.counters()),
             packets_per_second,
             bytes_per_second,
+            longest_gap_ns: port.shared.longest_gap_ns(),
             ring_from: holding.from,
             ring_to: port.shared.durable(),
             ring_bytes: holding.bytes,
@@ -213,6 +220,7 @@ impl Recorder {
             slots_free: u64::try_from(port.free.len()).unwrap_or(0),
             slots: port.slots,
             disk_error: port.shared.disk_error(),
+            accounting_error: port.shared.accounting_error(),
             filter: self.filter.clone(),
             snaplen: self.snaplen,
             foreign_files: port.foreign,
@@ -356,6 +364,7 @@ impl Port {
             events,
             free: give,
             gaps: Mutex::new(gaps),
+            seconds: Mutex::new(SecondsLog::new(&folder)),
             segment_bytes: segment,
             stopping: stopped.clone(),
         };

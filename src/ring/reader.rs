@@ -263,6 +263,7 @@ mod tests {
             at: at(1000),
             start: at(1),
             counters: Counters::default(),
+            detail: crate::pcapng::isb::Detail::default(),
             last: seal,
         };
         sample.encode(&mut out, 0, crate::pcapng::isb::SAMPLE_LEN);
