@@ -309,7 +309,7 @@ mod tests {
                 "it ends inside the block at byte",
             ),
             (
-                &whole[..whole.len() - 140],
+                &whole[..whole.len() - crate::pcapng::isb::SAMPLE_LEN - 4],
                 1,
                 "it ends inside the block at byte",
             ),
