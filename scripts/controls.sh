@@ -21,6 +21,8 @@ declare -A covered=(
     [JournalFolder]="the same for the journal's files"
     [LiveState]="a copy of what the journal holds; costs at worst a replay"
     [GapRecord]="the next start finds the gap in the segments once more"
+    [SecondsData]="nothing is promised of the last lines; the segments have the counts"
+    [AccountingName]="the manifest's name, synced after them, commits them in order on both"
     [Recovered]="a second recovery does it again"
     [KeyName]="the journal's first line is synced after it and commits it on both"
 )

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// difference, within a span).
 ///
 /// `received = written + dropped_kernel + dropped_ring` once the kernel's buffer is drained;
-/// `dropped_iface` stands beside that sum. Named after pcapng's Interface Statistics Block
+/// `dropped_iface` and `filtered` stand beside that sum, `truncated` is part of `written`. Named after pcapng's Interface Statistics Block
 /// (draft-ietf-opsawg-pcapng, section 4.6), whose options they are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
@@ -23,6 +23,13 @@ pub struct Counters {
     pub dropped_ring: u64,
     /// Packets the interface itself dropped, as its driver says (`isb_ifdrop`).
     pub dropped_iface: u64,
+    /// Written packets of which only the beginning was kept: longer than the snapshot length.
+    #[serde(default)]
+    pub truncated: u64,
+    /// Packets the interface saw and the capture filter refused: its own count less `received`. An
+    /// estimate, because the two are not counted at one place; 0 without a filter.
+    #[serde(default)]
+    pub filtered: u64,
 }
 
 impl Counters {
@@ -37,6 +44,8 @@ impl Counters {
             dropped_kernel: delta(self.dropped_kernel, earlier.dropped_kernel),
             dropped_ring: delta(self.dropped_ring, earlier.dropped_ring),
             dropped_iface: delta(self.dropped_iface, earlier.dropped_iface),
+            truncated: delta(self.truncated, earlier.truncated),
+            filtered: delta(self.filtered, earlier.filtered),
         }
     }
 
@@ -50,6 +59,8 @@ impl Counters {
             dropped_kernel: self.dropped_kernel.saturating_add(other.dropped_kernel),
             dropped_ring: self.dropped_ring.saturating_add(other.dropped_ring),
             dropped_iface: self.dropped_iface.saturating_add(other.dropped_iface),
+            truncated: self.truncated.saturating_add(other.truncated),
+            filtered: self.filtered.saturating_add(other.filtered),
         }
     }
 

@@ -9,7 +9,7 @@
 //!
 //! | layer | holds |
 //! | --- | --- |
-//! | [`time`], [`error`], [`counters`] | the words: nanosecond timestamps and windows, I/O errors that name what and where, packet counters by cause |
+//! | [`time`], [`error`], [`counters`], [`clock`] | the words: nanosecond timestamps and windows, I/O errors that name what and where, packet counters by cause, what the clock was worth |
 //! | [`pcapng`] | encode and decode blocks: bytes in, bytes out, no I/O |
 //! | [`packet`] | BPF filters, five-tuples, flow keys, one-line summaries |
 //! | [`ring`] | segment names, catalog, reader, recovery |
@@ -22,6 +22,7 @@
 //! | [`config`], [`cli`], [`daemon`] | assembly: may import anything, nothing imports them |
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod daemon;

@@ -8,7 +8,7 @@ use wirewitness_fuzz::counters::Counters;
 use wirewitness_fuzz::pcapng::encode::{
     Interface, Section, epb, epb_len, interface, section_header,
 };
-use wirewitness_fuzz::pcapng::isb::{SAMPLE_LEN, Sample};
+use wirewitness_fuzz::pcapng::isb::{Detail, SAMPLE_LEN, Sample};
 use wirewitness_fuzz::recorder::protocol::{Gap, GapCause, Request};
 use wirewitness_fuzz::recorder::slots::{Slot, Slots};
 use wirewitness_fuzz::time::{Timestamp, Window};
@@ -261,6 +261,7 @@ fn end(bytes: &mut Vec<u8>, counters: Counters, last: bool) {
         at: at(2000),
         start: at(1),
         counters,
+        detail: Detail::default(),
         last,
     }
     .encode(bytes, 0, total);

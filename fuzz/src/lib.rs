@@ -2,6 +2,8 @@
 //! with whatever the compiler is told to add: coverage for libFuzzer, or a sanitizer. Only these
 //! layers, so that neither SQLite nor the web server is built for it.
 
+#[path = "../../src/clock.rs"]
+pub mod clock;
 #[path = "../../src/counters.rs"]
 pub mod counters;
 #[path = "../../src/error.rs"]

@@ -12,7 +12,7 @@ use tokio_util::bytes::BytesMut;
 use crate::counters::Counters;
 use crate::packet::flow::sight;
 use crate::pcapng::decode::{Block, Decoder};
-use crate::pcapng::isb::{SAMPLE_LEN, Sample, decode_custom, seals};
+use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample, decode_custom, seals};
 use crate::pcapng::stream::{Blocks, Next};
 use crate::recorder::gaps::{GAPS_FILE, GapLog, read_gaps};
 use crate::recorder::protocol::{Gap, GapCause, Reply, Request};
@@ -277,7 +277,7 @@ pub fn isb(data: &[u8]) {
         std::hint::black_box(custom);
     }
     std::hint::black_box(seals(data));
-    let Some((words, rest)) = data.split_first_chunk::<66>() else {
+    let Some((words, rest)) = data.split_first_chunk::<106>() else {
         return;
     };
     let word = |at: usize| {
@@ -295,10 +295,20 @@ pub fn isb(data: &[u8]) {
             dropped_kernel: word(5),
             dropped_ring: word(6),
             dropped_iface: word(7),
+            truncated: word(8),
+            filtered: word(9),
         },
-        last: words[64] & 1 == 1,
+        detail: Detail {
+            longest_gap_ns: word(10),
+            clock: (words[104] & 2 == 2).then(|| ClockMark {
+                synchronised: words[104] & 4 == 4,
+                max_error_ns: (word(11) != u64::MAX).then(|| word(11)),
+                boottime_offset_ns: word(12).cast_signed(),
+            }),
+        },
+        last: words[104] & 1 == 1,
     };
-    let padding = usize::from(words[65]) * 4;
+    let padding = usize::from(words[105]) * 4;
     let mut file = Vec::new();
     crate::pcapng::encode::section_header(&mut file, &crate::pcapng::encode::Section::default());
     let interface = crate::pcapng::encode::Interface {

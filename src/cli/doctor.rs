@@ -163,7 +163,7 @@ fn check_threads(config: &Config) -> Result<String, String> {
 }
 
 fn check_clock() -> Result<String, String> {
-    let clock = clock::read();
+    let clock = clock::read_now();
     let bound = clock.offset_bound_ns.map_or_else(String::new, |ns| {
         format!(
             ", at most {} off",

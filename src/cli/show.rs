@@ -147,6 +147,7 @@ pub fn status(status: &Value) -> String {
             format_args!("\n{}\n", interface_text(interface, status)),
         );
     }
+    add(&mut out, format_args!("\n{}", clock_text(status)));
     let server = status.get("server").cloned().unwrap_or_default();
     add(
         &mut out,
@@ -187,6 +188,45 @@ pub fn status(status: &Value) -> String {
     out
 }
 
+/// The clock, and when it was set last.
+fn clock_text(status: &Value) -> String {
+    let Some(clock) = status.get("clock") else {
+        return String::new();
+    };
+    let synchronised = clock.get("synchronised").and_then(Value::as_bool);
+    let mut text = match synchronised {
+        Some(true) => format!(
+            "clock      synchronised ({})",
+            plain(&string(clock, "source"))
+        ),
+        _ => "clock      NOT SYNCHRONISED".to_owned(),
+    };
+    if let Some(bound) = clock.get("offset_bound_ns").and_then(Value::as_u64) {
+        let bound = std::time::Duration::from_micros(bound / 1000);
+        add(
+            &mut text,
+            format_args!(", at most {} off", humantime::format_duration(bound)),
+        );
+    }
+    let steps = number(clock, "steps_total");
+    let last = clock.get("steps").and_then(Value::as_array);
+    if let Some(last) = last.and_then(|steps| steps.last()) {
+        let ns = last.get("step_ns").and_then(Value::as_i64).unwrap_or(0);
+        let size = std::time::Duration::from_micros(ns.unsigned_abs() / 1000);
+        add(
+            &mut text,
+            format_args!(
+                "\n           set {steps} time(s), last {} by {} at {}",
+                if ns < 0 { "back" } else { "forward" },
+                humantime::format_duration(size),
+                plain(&string(last, "to"))
+            ),
+        );
+    }
+    text.push('\n');
+    text
+}
+
 fn interface_text(interface: &Value, status: &Value) -> String {
     let mut text = format!(
         "{:<10} {}",
@@ -208,6 +248,26 @@ fn interface_text(interface: &Value, status: &Value) -> String {
             number(interface, "dropped_iface")
         ),
     );
+    let (truncated, filtered) = (
+        number(interface, "truncated"),
+        number(interface, "filtered"),
+    );
+    if truncated > 0 {
+        let cut = format_args!("\n           cut by the snapshot length: {truncated}");
+        add(&mut text, cut);
+    }
+    if filtered > 0 {
+        let refused = format_args!("\n           refused by the capture filter: about {filtered}");
+        add(&mut text, refused);
+    }
+    let error = string(interface, "accounting_error");
+    if !error.is_empty() {
+        let said = format_args!(
+            "\n           THE ACCOUNTING CANNOT BE WRITTEN: {}",
+            plain(&error)
+        );
+        add(&mut text, said);
+    }
     let time = |value: &Value, key: &str| value.get(key)?.as_str()?.parse::<Timestamp>().ok();
     if let (Some(from), Some(now)) = (time(interface, "ring_from"), time(status, "now")) {
         let span = std::time::Duration::from_secs(now.since(from).as_secs());
@@ -257,6 +317,27 @@ mod tests {
     #[test]
     fn foreign_text_sends_nothing_to_the_terminal() {
         assert_eq!(plain("a\x1b[31mb\n"), "a\u{FFFD}[31mb\u{FFFD}");
+    }
+
+    #[test]
+    fn a_status_says_what_was_cut_and_when_the_clock_was_set() {
+        let status = serde_json::json!({
+            "recorder": {"reachable": true, "pid": 1},
+            "interfaces": [{"name": "eth1", "state": "running", "truncated": 7, "filtered": 9}],
+            "clock": {
+                "synchronised": true, "offset_bound_ns": 1_500_000, "source": "chrony",
+                "steps_total": 3, "steps": [{"from": "a", "to": "b\u{1b}", "step_ns": -2_000_000_000_i64}]
+            }
+        });
+        let text = super::status(&status);
+        for said in [
+            "cut by the snapshot length: 7",
+            "refused by the capture filter: about 9",
+            "clock      synchronised (chrony), at most 1ms 500us off",
+            "set 3 time(s), last back by 2s at b\u{FFFD}",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
     }
 
     #[test]

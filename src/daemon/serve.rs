@@ -144,6 +144,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         Arc::clone(&index),
         stop.clone(),
     ));
+    let chrony = tokio::spawn(clock::follow(stop.clone()));
     let hooks = std::mem::take(&mut ready.hooks);
     let mut tasks = sources::start(ready, &incidents.intake(), &stop)
         .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
@@ -172,7 +173,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     stop.cancel();
     let rest = async {
         while tasks.join_next().await.is_some() {}
-        for task in [engine, indexer] {
+        for task in [engine, indexer, chrony] {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task failed");
             }

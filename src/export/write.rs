@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::counters::Counters;
 use crate::pcapng::encode;
-use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::pcapng::isb::{Detail, SAMPLE_LEN, Sample};
 use crate::time::{Timestamp, Window};
 
 /// The snapshot length of an unlimited interface, as tcpdump has it.
@@ -98,6 +98,7 @@ impl<'a, W: Write> PcapNg<'a, W> {
             at: window.to,
             start: window.from,
             counters,
+            detail: Detail::default(),
             last: false,
         };
         let interface = u32::try_from(interface).unwrap_or(u32::MAX);

@@ -237,7 +237,13 @@ fn other(interface: &Measured) -> Vec<Reason> {
         reasons.push(reason("unproven", Some(name), &text));
     }
     for filter in &interface.filters {
-        reasons.extend(filtered(name, filter));
+        let refused = interface.share.counters.filtered;
+        reasons.extend(filtered(name, filter).map(|mut reason| {
+            if refused > 0 {
+                reason.text = format!("{}; it refused about {refused} others", reason.text);
+            }
+            reason
+        }));
     }
     if interface.cut_packets > 0 {
         let text = format!(
@@ -456,6 +462,7 @@ mod tests {
             counters: Counters::default(),
             packets_per_second: 0.0,
             bytes_per_second: 0.0,
+            longest_gap_ns: 0,
             ring_from: Some(at(100)),
             ring_to: Some(at(200)),
             ring_bytes: 0,
@@ -464,6 +471,7 @@ mod tests {
             slots_free: 0,
             slots: 0,
             disk_error: None,
+            accounting_error: None,
             filter: String::new(),
             snaplen: 0,
             foreign_files: 0,

@@ -87,6 +87,21 @@ pub struct SegmentEntry {
     pub damage: Option<String>,
 }
 
+/// The accounting of one interface over the window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountingEntry {
+    /// Its path within the incident's folder.
+    pub path: String,
+    /// The interface it tells of.
+    pub interface: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Lines in it.
+    pub lines: u64,
+}
+
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -102,6 +117,9 @@ pub struct Manifest {
     pub incident: Incident,
     /// Every segment, by interface and number.
     pub segments: Vec<SegmentEntry>,
+    /// The recorder's accounting by the second, by interface.
+    #[serde(default)]
+    pub accounting: Vec<AccountingEntry>,
     /// The clock when it was sealed.
     pub clock: ClockState,
     /// The recorder, if it answered.

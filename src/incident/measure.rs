@@ -223,6 +223,7 @@ mod tests {
                 dropped_ring,
                 ..Counters::default()
             },
+            detail: crate::pcapng::isb::Detail::default(),
             last: false,
         }
     }

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::counters::Counters;
     use crate::incident::measure::measure;
-    use crate::pcapng::isb::Sample;
+    use crate::pcapng::isb::{Detail, Sample};
     use crate::ring::names::SegmentName;
 
     fn at(second: u64) -> Timestamp {
@@ -117,6 +117,7 @@ mod tests {
                     written: 10,
                     ..Counters::default()
                 },
+                detail: Detail::default(),
                 last: true,
             }],
             packets: 10,

@@ -6,6 +6,7 @@
 //! folder; [`explain`](explain()) says why packets are not there.
 
 mod accept;
+mod accounting;
 mod chain;
 pub mod config;
 pub mod custody;

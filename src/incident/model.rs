@@ -64,7 +64,7 @@ pub enum Verdict {
 /// A reason why something is not in the evidence. `code` is for programs and translations:
 /// `dropped_kernel`, `dropped_ring`, `dropped_iface`, `gap`, `rotated`, `not_recorded_yet`,
 /// `filtered`, `snaplen`, `no_segments`, `damaged`, `clock`, `unproven`, `recorder_unreachable`,
-/// `seal_failed`.
+/// `seal_failed`, `accounting`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// For programs.

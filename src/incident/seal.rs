@@ -12,13 +12,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use super::accounting::{self, Book};
 use super::custody::{Act, SEALED, SELF, seal_detail};
 use super::durable;
 use super::explain::{gaps_of, judge};
 use super::folder::{self, Folder, MODE};
 use super::manifest::{
-    ALLOWED_SIGNERS_FILE, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SEGMENTS_DIR,
-    SIGNATURE_FILE, SUMS_FILE, SegmentEntry,
+    ALLOWED_SIGNERS_FILE, AccountingEntry, ClockState, LIVE_FILE, MANIFEST_FILE, Manifest,
+    SEGMENTS_DIR, SIGNATURE_FILE, SUMS_FILE, SegmentEntry,
 };
 use super::measure::{Facts, Measured, measure};
 use super::members::{Part, combine};
@@ -39,6 +40,7 @@ use crate::time::{Timestamp, Window};
 #[derive(Debug)]
 pub(super) struct Inspected {
     pub(super) segments: Vec<SegmentEntry>,
+    pub(super) accounting: Vec<AccountingEntry>,
     pub(super) interfaces: Vec<InterfaceShare>,
     pub(super) completeness: Completeness,
 }
@@ -87,6 +89,7 @@ pub(super) fn inspect(
     let mut entries = Vec::new();
     let mut measured: Vec<Measured> = Vec::new();
     let mut gaps = Vec::new();
+    let mut books: Vec<Book> = Vec::new();
     for (interface, folders) in interfaces {
         let mut parts = Vec::new();
         for (index, folder_name, files) in folders {
@@ -104,18 +107,34 @@ pub(super) fn inspect(
             let home = ring.join(&folder_name);
             let first = segments.first();
             let before = first.and_then(|first| sample_before(&home, first));
+            let measured = measure(&interface, &segments, before, window);
+            books.extend(accounting::copy(
+                folder,
+                &home,
+                &folder_name,
+                &interface,
+                window,
+                &measured.holes,
+            )?);
             parts.push(Part {
                 index,
-                measured: measure(&interface, &segments, before, window),
                 segments,
+                measured,
             });
         }
         measured.extend(combine(parts, window));
         gaps.extend(gaps_of(ring, &interface));
     }
+    let mut completeness = judge(window, &measured, &gaps, clock);
+    completeness.reasons.extend(accounting::reasons(&books));
+    if clock.synchronised {
+        let was_not = accounting::unsynchronised(&books);
+        completeness.reasons.extend(was_not);
+    }
     Ok(Inspected {
         segments: entries,
-        completeness: judge(window, &measured, &gaps, clock),
+        accounting: books.into_iter().map(|book| book.entry).collect(),
+        completeness,
         interfaces: measured.into_iter().map(|m| m.share).collect(),
     })
 }
@@ -332,6 +351,9 @@ pub(super) fn sums(manifest: &Manifest, bytes: &[u8], signature: &str, key: &Pub
     }
     for segment in manifest.segments.iter().filter(|s| !s.sha256.is_empty()) {
         line(&segment.sha256, &segment.path);
+    }
+    for accounting in &manifest.accounting {
+        line(&accounting.sha256, &accounting.path);
     }
     lines
 }

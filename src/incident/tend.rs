@@ -210,6 +210,10 @@ fn seal_now(
             end_segment(engine, id, window, opened);
             return Ok(Outcome::NotYet);
         }
+        // So that the accounting reaches the window's end, if it does not yet.
+        if let Err(error) = engine.recorder.flush() {
+            tracing::warn!(incident = %id, %error, "the last second may have no line of accounting");
+        }
         let recorder = engine.recorder.status().ok();
         let interfaces = recorder.as_ref().map_or(&[][..], |r| &r.interfaces);
         let clock = (engine.clock)();
@@ -244,6 +248,7 @@ fn seal_now(
                     .into_owned(),
                 incident: sealed_incident(incident, &inspected),
                 segments: inspected.segments,
+                accounting: inspected.accounting,
                 clock,
                 recorder: recorder.as_ref().map(facts),
                 timeline: ChainHead {

@@ -25,7 +25,7 @@ use super::verify::{VerifyReport, verify};
 use super::{EvidenceConfig, WindowConfig};
 use crate::counters::Counters;
 use crate::pcapng::encode::{self, Interface, Section};
-use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::pcapng::isb::{Detail, SAMPLE_LEN, Sample};
 use crate::recorder::client::Client;
 use crate::recorder::protocol::{
     InterfaceState, InterfaceStatus, PinReport, RecorderStatus, Reply, Request,
@@ -103,6 +103,7 @@ impl Site {
                     written_bytes: 60 * written,
                     ..Counters::default()
                 },
+                detail: Detail::default(),
                 last: packet == 9,
             };
             sample.encode(&mut bytes, 0, SAMPLE_LEN);
@@ -258,6 +259,7 @@ impl Recorder {
                 started: Timestamp::MIN,
                 version: "0".to_owned(),
                 interfaces: vec![status()],
+                clock: None,
             }),
             Request::Flush => Reply::Flushed,
             Request::Check { .. } => Reply::Pinned(PinReport::default()),
@@ -271,6 +273,7 @@ fn end(path: &Path) {
         at: Timestamp::now(),
         start: Timestamp::MIN,
         counters: Counters::default(),
+        detail: Detail::default(),
         last: true,
     };
     let mut bytes = Vec::new();
@@ -288,6 +291,7 @@ fn status() -> InterfaceStatus {
         counters: Counters::default(),
         packets_per_second: 1.0,
         bytes_per_second: 60.0,
+        longest_gap_ns: 0,
         ring_from: None,
         ring_to: None,
         ring_bytes: 0,
@@ -296,6 +300,7 @@ fn status() -> InterfaceStatus {
         slots_free: 0,
         slots: 0,
         disk_error: None,
+        accounting_error: None,
         filter: String::new(),
         snaplen: 262_144,
         foreign_files: 0,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::accounting::{self, ACCOUNTING_DIR};
 use super::chain::{self, Chain};
 use super::custody::{Act, CUSTODY_FILE, OPENED, SEALED, TIMELINE_FILE, TimelineLine, seal_detail};
 use super::id::IncidentId;
@@ -153,6 +154,7 @@ fn one(folder: &Path) -> Verified {
             let key = signature(folder, &manifest, &bytes, &mut found);
             verified.signed_by = key.as_ref().map(PublicKey::fingerprint);
             segments(folder, &manifest, &mut verified, &mut found);
+            accounts(folder, &manifest, &mut found);
             if let Some(custody) = custody {
                 custody_fits(&custody, &manifest, &bytes, &mut found);
             }
@@ -265,6 +267,30 @@ fn segments(folder: &Path, manifest: &Manifest, verified: &mut Verified, found: 
         }
     }
     for extra in files(folder, SEGMENTS_DIR) {
+        if !expected.contains(&extra) {
+            found.add(&extra, "it was not there when the incident was sealed");
+        }
+    }
+}
+
+fn accounts(folder: &Path, manifest: &Manifest, found: &mut Findings) {
+    let mut expected = BTreeSet::new();
+    for entry in &manifest.accounting {
+        expected.insert(entry.path.clone());
+        if !accounting::plain(&entry.path) {
+            let what = format!("{:?} is no path of the accounting", entry.path);
+            found.add(MANIFEST_FILE, what);
+            continue;
+        }
+        match digest_cached(&folder.join(&entry.path)) {
+            Ok((size, sha256)) if (size, &sha256) != (entry.size_bytes, &entry.sha256) => {
+                found.add(&entry.path, "its content was altered: the SHA-256 differs");
+            }
+            Ok(_) => {}
+            Err(error) => found.add(&entry.path, error),
+        }
+    }
+    for extra in files(folder, ACCOUNTING_DIR) {
         if !expected.contains(&extra) {
             found.add(&extra, "it was not there when the incident was sealed");
         }

@@ -152,7 +152,10 @@ impl Statistics<'_> {
                 dropped_kernel: self.os_dropped?,
                 dropped_ring: custom.dropped_ring,
                 dropped_iface: self.if_dropped?,
+                truncated: custom.truncated,
+                filtered: custom.filtered,
             },
+            detail: custom.detail,
             last: custom.last,
         })
     }

@@ -258,7 +258,10 @@ mod tests {
                 dropped_kernel: 1,
                 dropped_ring: 2,
                 dropped_iface: 5,
+                truncated: 4,
+                filtered: 6,
             },
+            detail: crate::pcapng::isb::Detail::default(),
             last,
         }
     }

@@ -9,6 +9,8 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
 use crate::recorder::gaps::GapLog;
+use crate::recorder::ledger::Second;
+use crate::recorder::seconds::SecondsLog;
 use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::{Slot, SlotFill, SlotRead};
@@ -35,6 +37,8 @@ pub struct Keeper {
     pub free: Sender<Slot>,
     /// The record of gaps.
     pub gaps: Mutex<GapLog>,
+    /// The accounting, second by second.
+    pub seconds: Mutex<SecondsLog>,
     /// Bytes reserved for a segment.
     pub segment_bytes: u64,
     /// Closed when the recorder stops: a write that fails then is left to the next start.
@@ -56,6 +60,7 @@ impl Keeper {
         for event in &events {
             self.handle(event, &mut active);
         }
+        self.sync_seconds();
     }
 
     fn handle(&self, event: Event, active: &mut Option<Active>) {
@@ -70,11 +75,28 @@ impl Keeper {
             Event::Sealed { fill, at, done } => {
                 let written = active.take().is_none_or(|active| self.finish(active, fill));
                 self.answer(written, at, done);
+                self.sync_seconds();
             }
             Event::Nothing { at, done } => self.answer(true, at, done),
             Event::Gap(gap) => {
                 self.until_it_works(|keeper| lock(&keeper.gaps).append(&gap));
             }
+            Event::Second(second) => self.account(&second),
+        }
+    }
+
+    /// Writes a line of accounting. Tried once: packets come first, and the next line holds what
+    /// this one should have.
+    fn account(&self, second: &Second) {
+        self.shared.publish_gap(second.longest_gap_ns);
+        let appended = lock(&self.seconds).append(second, self.store.holding().from);
+        let error = appended.err().map(|error| error.to_string());
+        self.shared.set_accounting_error(error);
+    }
+
+    fn sync_seconds(&self) {
+        if let Err(error) = lock(&self.seconds).sync() {
+            self.shared.set_accounting_error(Some(error.to_string()));
         }
     }
 

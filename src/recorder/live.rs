@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::TryRecvError;
 use pcap::{Active, Capture};
 
+use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
 use crate::recorder::capture::{BATCH, Capturer, Command, IDLE, finish, take, wait};
 use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
 use crate::recorder::protocol::{GapCause, InterfaceState};
 use crate::recorder::socket;
+use crate::recorder::watch::interface_packets;
 use crate::recorder::writer::Done;
 use crate::time::Timestamp;
 
@@ -35,6 +37,13 @@ pub(super) enum End {
     Lost(String),
 }
 
+/// Where the counts stood when an interface was opened with a filter.
+struct Refused {
+    packets: u64,
+    received: u64,
+    filtered: u64,
+}
+
 /// One opened interface.
 pub(super) struct Live<'a> {
     capturer: &'a mut Capturer,
@@ -44,6 +53,8 @@ pub(super) struct Live<'a> {
     drops_before: u64,
     /// `dropped_iface` of earlier openings.
     drops_earlier: u64,
+    /// With a capture filter: what came before it.
+    refused: Option<Refused>,
     pending: Vec<Done>,
     pending_seal: bool,
     /// When the oldest pending flush came in.
@@ -60,7 +71,20 @@ impl<'a> Live<'a> {
         let now = Instant::now();
         let drops_before = capturer.shared.link.drops.load(Ordering::Relaxed);
         let counters = *capturer.writer.counters();
+        let filtered = !capturer.options.filter.is_empty();
+        // What the filter refused is of the interface; the first of several threads counts it.
+        let refused = (filtered && capturer.shared.member.index == 0).then(|| {
+            let link = &capturer.shared.link;
+            link.counted.store(true, Ordering::Relaxed);
+            let others = link.others.load(Ordering::Relaxed);
+            Refused {
+                packets: interface_packets(&capturer.shared.name),
+                received: counters.received.saturating_add(others),
+                filtered: counters.filtered,
+            }
+        });
         Self {
+            refused,
             capture,
             index,
             drops_before,
@@ -83,6 +107,7 @@ impl<'a> Live<'a> {
         let header = segment_header(&self.capturer.shared.name, linktype, &self.capturer.options);
         self.capturer.writer.set_header(header, start);
         self.resumed(start, None);
+        self.capturer.writer.begin(start);
         loop {
             let sync = self.capturer.options.sync;
             let writer = &mut self.capturer.writer;
@@ -93,7 +118,7 @@ impl<'a> Live<'a> {
             if self.is_due(sync, idle) {
                 self.flush(idle);
             }
-            self.publish();
+            self.publish(idle);
             if let Some(end) = self.answer(idle) {
                 return end;
             }
@@ -178,14 +203,15 @@ impl<'a> Live<'a> {
             let drained = idle && since.elapsed() >= 3 * BLOCK_TIMEOUT;
             if drained || self.capturer.writer.last_packet() >= asked {
                 self.asked = None;
-                self.answer_flush(asked);
+                self.answer_flush(asked, idle);
             }
         }
         None
     }
 
-    fn answer_flush(&mut self, asked: Timestamp) {
-        self.take_counts();
+    fn answer_flush(&mut self, asked: Timestamp, idle: bool) {
+        self.take_counts(idle);
+        self.capturer.writer.report(true);
         let done = std::mem::take(&mut self.pending);
         let at = self.vouched(asked);
         if self.pending_seal && !self.down {
@@ -199,7 +225,7 @@ impl<'a> Live<'a> {
     /// Lets the keeper write what is there. With an empty buffer that is everything up to now;
     /// otherwise everything up to the last packet taken.
     fn flush(&mut self, idle: bool) {
-        self.take_counts();
+        self.take_counts(idle);
         let writer = &mut self.capturer.writer;
         if idle && !self.down && !writer.is_dirty() {
             writer.vouch(Timestamp::now());
@@ -224,6 +250,13 @@ impl<'a> Live<'a> {
 
     /// Lets nothing more in, takes out what is there, counts to the last packet.
     fn drain(&mut self) {
+        // Of several threads the others may still receive.
+        let alone = self.capturer.shared.member.of <= 1;
+        let seen = self
+            .refused
+            .as_ref()
+            .filter(|_| alone)
+            .map(|_| interface_packets(&self.capturer.shared.name));
         if let Err(error) = socket::refuse_all(self.capture_fd()) {
             tracing::warn!(%error, "cannot stop the socket; the last packets may be missing");
         }
@@ -252,7 +285,11 @@ impl<'a> Live<'a> {
                 Ok(_) => {}
             }
         }
-        self.take_counts();
+        self.take_counts(false);
+        if let Some(seen) = seen {
+            self.count_refused(seen);
+        }
+        self.capturer.writer.report(true);
         for done in self.pending.drain(..) {
             self.capturer.writer.flush(Timestamp::now(), vec![done]);
         }
@@ -276,15 +313,25 @@ impl<'a> Live<'a> {
     fn lost(&mut self, why: String) -> End {
         self.capturer.blind_since.get_or_insert(Timestamp::now());
         self.take_rest();
-        self.take_counts();
+        self.take_counts(false);
+        self.capturer.writer.report(true);
         self.capturer
             .shared
             .set_state(InterfaceState::Down, Some(why.clone()));
         End::Lost(why)
     }
 
-    /// Adds what the kernel and the driver counted since the last time.
-    fn take_counts(&mut self) {
+    /// Adds what the kernel and the driver counted since the last time, and reads the clock. `idle`:
+    /// the buffer was just seen empty.
+    fn take_counts(&mut self, idle: bool) {
+        let moment = Moment::now();
+        self.capturer.writer.read_clock(&moment, Discipline::read());
+        if idle {
+            // A block the kernel has not handed over yet may hold a packet.
+            self.capturer
+                .writer
+                .silent_until(moment.at.minus(3 * BLOCK_TIMEOUT));
+        }
         match socket::take_counts(self.capture_fd()) {
             Ok(counts) => {
                 let counters = self.capturer.writer.counters();
@@ -298,13 +345,30 @@ impl<'a> Live<'a> {
         // The driver's counter goes with the interface; what was lost stays lost.
         let dropped = &mut self.capturer.writer.counters().dropped_iface;
         *dropped = (*dropped).max(self.drops_earlier + since);
+        let link = &self.capturer.shared.link;
+        if link.index.load(Ordering::Acquire) == self.index {
+            self.count_refused(link.settled.load(Ordering::Relaxed));
+        }
+    }
+
+    /// What the interface had counted a moment ago and the sockets were not given, the filter refused.
+    fn count_refused(&mut self, packets: u64) {
+        let Some(refused) = &self.refused else { return };
+        let others = self.capturer.shared.link.others.load(Ordering::Relaxed);
+        let counters = self.capturer.writer.counters();
+        let seen = packets.saturating_sub(refused.packets);
+        let received = counters.received.saturating_add(others);
+        let received = received.saturating_sub(refused.received);
+        let filtered = refused.filtered + seen.saturating_sub(received);
+        counters.filtered = counters.filtered.max(filtered);
     }
 
     /// Publishes counters; rates once a second.
-    fn publish(&mut self) {
+    fn publish(&mut self, idle: bool) {
         let elapsed = self.rates.0.elapsed();
         if elapsed >= Duration::from_secs(1) {
-            self.take_counts();
+            self.take_counts(idle);
+            self.capturer.writer.report(false);
             let counters = *self.capturer.writer.counters();
             let since = counters.since(&self.rates.1);
             let per_second = |n: u64| n as f64 / elapsed.as_secs_f64();

@@ -13,6 +13,7 @@ use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::keeper::Keeper;
 use crate::recorder::open::CaptureOptions;
+use crate::recorder::seconds::SecondsLog;
 use crate::recorder::service::RecorderConfig;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{Slot, Slots};
@@ -94,6 +95,7 @@ impl Member {
             events,
             free: give,
             gaps: Mutex::new(parts.gaps),
+            seconds: Mutex::new(SecondsLog::new(store.folder())),
             segment_bytes: segment,
             stopping: common.stopped.clone(),
         };

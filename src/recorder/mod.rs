@@ -8,7 +8,8 @@
 //! ([`fanout`]); [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say;
-//! [`order`] keeps the segments' names true when the clock is set.
+//! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
+//! accounting, a line a second.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 pub mod budget;
@@ -20,6 +21,7 @@ pub mod fanout;
 pub mod gaps;
 mod handover;
 pub mod keeper;
+pub mod ledger;
 mod live;
 mod mapping;
 mod member;
@@ -30,6 +32,7 @@ pub mod protocol;
 pub mod recovery;
 pub mod release;
 mod replay;
+pub mod seconds;
 pub mod segment_file;
 pub mod service;
 pub mod shared;

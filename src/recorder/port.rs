@@ -155,6 +155,12 @@ impl Port {
                 .fold(Counters::default(), |sum, one| sum.plus(&one)),
             packets_per_second,
             bytes_per_second,
+            longest_gap_ns: self
+                .members
+                .iter()
+                .map(|m| m.shared.longest_gap_ns())
+                .max()
+                .unwrap_or(0),
             ring_from: holding.from,
             ring_to: durable.min(),
             ring_bytes: holding.bytes,
@@ -163,6 +169,10 @@ impl Port {
             slots_free: u64::try_from(free).unwrap_or(0),
             slots: self.members.iter().map(|member| member.slots).sum(),
             disk_error: self.members.iter().find_map(|m| m.shared.disk_error()),
+            accounting_error: self
+                .members
+                .iter()
+                .find_map(|m| m.shared.accounting_error()),
             filter: filter.to_owned(),
             snaplen,
             foreign_files: self.foreign,

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Clock, Step};
 use crate::counters::Counters;
 use crate::time::{Timestamp, Window};
 
@@ -106,6 +107,10 @@ pub struct InterfaceStatus {
     pub packets_per_second: f64,
     /// Captured bytes per second over the last second.
     pub bytes_per_second: f64,
+    /// The longest time without a packet within, or up to the end of, the last second of accounting;
+    /// of several capture threads, that of the one that waited longest for its share.
+    #[serde(default)]
+    pub longest_gap_ns: u64,
     /// First packet of the oldest segment, if the ring holds any.
     pub ring_from: Option<Timestamp>,
     /// Up to where the ring on disk is known to be whole.
@@ -123,6 +128,9 @@ pub struct InterfaceStatus {
     /// The last error of the disk under this ring, while it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_error: Option<String>,
+    /// Why the accounting cannot be written, while that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounting_error: Option<String>,
     /// The capture filter in force.
     pub filter: String,
     /// The snapshot length in force, in bytes.
@@ -142,6 +150,21 @@ pub struct RecorderStatus {
     pub version: String,
     /// One entry per configured interface.
     pub interfaces: Vec<InterfaceStatus>,
+    /// The clock that stamps the packets; absent from a recorder that does not watch it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockStatus>,
+}
+
+/// The clock as the recorder sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// Now.
+    #[serde(flatten)]
+    pub clock: Clock,
+    /// How often it was set since the recorder started.
+    pub steps_total: u64,
+    /// The last few of them.
+    pub steps: Vec<Step>,
 }
 
 /// A span in which an interface was not recorded, one line of `ring/<interface>/gaps.jsonl`.

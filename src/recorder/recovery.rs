@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
-use crate::pcapng::isb::{SAMPLE_LEN, Sample, seals};
+use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample, seals};
 use crate::pcapng::{BLOCK_EPB, BLOCK_IDB, BLOCK_ISB, BLOCK_SHB};
 use crate::recorder::segment_file::sync_folder;
 use crate::recorder::slots::{BLOCK_BYTES, Leftover};
@@ -183,6 +183,7 @@ struct LastSeen {
     at: Timestamp,
     start: Timestamp,
     counters: Counters,
+    clock: Option<ClockMark>,
     sealed: bool,
     /// Whether the interface is described: without that, no packet can be read.
     described: bool,
@@ -194,6 +195,11 @@ impl LastSeen {
             at: self.at,
             start: self.start,
             counters: self.counters,
+            // Of what came after the last sample nobody knows the gaps; the clock is the last known.
+            detail: Detail {
+                longest_gap_ns: 0,
+                clock: self.clock,
+            },
             last,
         }
     }
@@ -215,6 +221,9 @@ fn whole_prefix(bytes: &[u8]) -> (usize, LastSeen) {
                 counters.written = counters.written.saturating_add(1);
                 counters.received = counters.received.saturating_add(1);
                 counters.written_bytes = counters.written_bytes.saturating_add(caplen);
+                let original = u64::from(word(block, 24).unwrap_or(0));
+                let cut = u64::from(original > caplen);
+                counters.truncated = counters.truncated.saturating_add(cut);
             }
             Some(BLOCK_ISB) => read_sample(block, &mut last),
             Some(BLOCK_IDB) => last.described = true,
@@ -259,7 +268,10 @@ fn read_sample(block: &[u8], last: &mut LastSeen) {
         dropped_kernel: osdrop,
         dropped_ring: custom.dropped_ring,
         dropped_iface: ifdrop,
+        truncated: custom.truncated,
+        filtered: custom.filtered,
     };
+    last.clock = custom.detail.clock;
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -382,6 +394,7 @@ mod tests {
                 at: at(2000),
                 start: at(1),
                 counters,
+                detail: Detail::default(),
                 last: true,
             }
             .encode(&mut bytes, 0, total);

@@ -87,6 +87,7 @@ pub struct Recorder {
     snaplen: u32,
     stopping: Mutex<Option<Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    clock: Arc<watch::ClockBoard>,
     /// Holds the ring for this process.
     _lock: fs::File,
 }
@@ -112,8 +113,10 @@ impl Recorder {
             threads.extend(started);
         }
         let shared: Vec<_> = interfaces.iter().map(Port::shared).collect();
-        let watcher =
-            spawn("watch", move || watch::run(&shared, &stopped)).at("start a thread in", ring)?;
+        let clock = Arc::new(watch::ClockBoard::default());
+        let board = Arc::clone(&clock);
+        let watcher = spawn("watch", move || watch::run(&shared, &board, &stopped))
+            .at("start a thread in", ring)?;
         threads.push(watcher);
         Ok(Self {
             interfaces,
@@ -123,6 +126,7 @@ impl Recorder {
             snaplen: config.capture.snaplen,
             stopping: Mutex::new(Some(stopping)),
             threads: Mutex::new(threads),
+            clock,
             _lock: lock,
         })
     }
@@ -177,6 +181,7 @@ impl Recorder {
                 .iter()
                 .map(|port| port.status(&self.filter, self.snaplen))
                 .collect(),
+            clock: Some(self.clock.status()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the threads of one interface tell each other and the control socket.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,10 @@ pub struct Shared {
     dropped_kernel: AtomicU64,
     dropped_ring: AtomicU64,
     dropped_iface: AtomicU64,
+    truncated: AtomicU64,
+    filtered: AtomicU64,
+    /// The longest time without a packet in the last line of accounting.
+    longest_gap_ns: AtomicU64,
     /// Packets per second over the last second, as the bits of an f64.
     packets_per_second: AtomicU64,
     bytes_per_second: AtomicU64,
@@ -31,6 +36,7 @@ pub struct Shared {
     pub link: Link,
     state: Mutex<StateSince>,
     disk_error: Mutex<Option<String>>,
+    accounting_error: Mutex<Option<String>>,
     wake: OwnedFd,
 }
 
@@ -43,6 +49,14 @@ pub struct Link {
     pub up: AtomicBool,
     /// Packets its driver dropped since it was made.
     pub drops: AtomicU64,
+    /// Whether somebody wants to know the following.
+    pub counted: AtomicBool,
+    /// Packets that had passed it in the last looks.
+    pub past: Mutex<VecDeque<u64>>,
+    /// The earliest of them: what was counted then has long reached the sockets.
+    pub settled: AtomicU64,
+    /// What its other capture threads received, as they last said.
+    pub others: AtomicU64,
 }
 
 /// A state, since when, and why.
@@ -80,12 +94,16 @@ impl Shared {
             dropped_kernel: AtomicU64::new(0),
             dropped_ring: AtomicU64::new(0),
             dropped_iface: AtomicU64::new(0),
+            truncated: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            longest_gap_ns: AtomicU64::new(0),
             packets_per_second: AtomicU64::new(0),
             bytes_per_second: AtomicU64::new(0),
             durable_ns: AtomicU64::new(0),
             link: Link::default(),
             state: Mutex::new(StateSince::absent()),
             disk_error: Mutex::new(None),
+            accounting_error: Mutex::new(None),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
         })
     }
@@ -102,6 +120,8 @@ impl Shared {
             .store(counters.dropped_ring, Ordering::Relaxed);
         self.dropped_iface
             .store(counters.dropped_iface, Ordering::Relaxed);
+        self.truncated.store(counters.truncated, Ordering::Relaxed);
+        self.filtered.store(counters.filtered, Ordering::Relaxed);
     }
 
     /// The counters as last published.
@@ -113,6 +133,8 @@ impl Shared {
             dropped_kernel: self.dropped_kernel.load(Ordering::Relaxed),
             dropped_ring: self.dropped_ring.load(Ordering::Relaxed),
             dropped_iface: self.dropped_iface.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
+            filtered: self.filtered.load(Ordering::Relaxed),
         }
     }
 
@@ -195,6 +217,38 @@ impl Shared {
     /// What is wrong with the disk.
     pub fn disk_error(&self) -> Option<String> {
         lock(&self.disk_error).clone()
+    }
+
+    /// Publishes the longest time without a packet.
+    pub fn publish_gap(&self, ns: u64) {
+        self.longest_gap_ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// The longest time without a packet as last published.
+    pub fn longest_gap_ns(&self) -> u64 {
+        self.longest_gap_ns.load(Ordering::Relaxed)
+    }
+
+    /// Says what is wrong with the record of accounting, or that nothing is any more.
+    pub fn set_accounting_error(&self, error: Option<String>) {
+        let mut current = lock(&self.accounting_error);
+        match (&*current, &error) {
+            (None, Some(error)) => tracing::error!(
+                interface = self.name,
+                error,
+                "the accounting cannot be written; it is added to the next line"
+            ),
+            (Some(_), None) => {
+                tracing::info!(interface = self.name, "the accounting is written again");
+            }
+            _ => {}
+        }
+        *current = error;
+    }
+
+    /// What is wrong with the record of accounting.
+    pub fn accounting_error(&self) -> Option<String> {
+        lock(&self.accounting_error).clone()
     }
 
     /// Wakes the capture thread.

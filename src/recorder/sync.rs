@@ -22,6 +22,8 @@ pub enum Site {
     RingFolder,
     /// The record of gaps.
     GapRecord,
+    /// Lines of the accounting.
+    SecondsData,
     /// Segments that recovery ended or brought in.
     Recovered,
     /// Links to pinned segments.
@@ -46,6 +48,10 @@ pub enum Site {
     SealFile,
     /// Names of those files.
     SealName,
+    /// An incident's copy of the accounting.
+    AccountingData,
+    /// Names of those copies.
+    AccountingName,
     /// The manifest.
     ManifestData,
     /// The manifest's name: the moment of sealing.

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
+use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
 use crate::pcapng::encode::{epb, epb_len};
-use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample};
+use crate::recorder::ledger::{Ledger, Second};
 use crate::recorder::order::Order;
 use crate::recorder::protocol::{Gap, GapCause};
 use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
@@ -63,6 +65,8 @@ pub enum Event {
     },
     /// A span was not recorded.
     Gap(Gap),
+    /// What happened since the line of accounting before.
+    Second(Second),
 }
 
 /// The writer of one interface.
@@ -82,6 +86,15 @@ pub struct SlotWriter {
     last_sample: Timestamp,
     last_packet: Timestamp,
     start: Timestamp,
+    /// When the last packet came, or since when one could have come.
+    heard: Timestamp,
+    /// The longest time without a packet that neither sample nor line has yet.
+    longest_gap_ns: u64,
+    /// The same, as far as samples are concerned.
+    sample_gap_ns: u64,
+    /// Since the last line of accounting.
+    ledger: Ledger,
+    clock: Option<ClockMark>,
     counters: Counters,
     /// The counters of the last sample.
     accounted: Counters,
@@ -124,6 +137,16 @@ impl SlotWriter {
             last_sample: parts.start,
             last_packet: Timestamp::MIN,
             start: parts.start,
+            // The times of a savefile have nothing to do with now.
+            heard: if parts.patient {
+                Timestamp::MAX
+            } else {
+                parts.start
+            },
+            longest_gap_ns: 0,
+            sample_gap_ns: 0,
+            ledger: Ledger::default(),
+            clock: None,
             counters: Counters::default(),
             accounted: Counters::default(),
             touched: false,
@@ -178,6 +201,9 @@ impl SlotWriter {
             self.seal(at, Vec::new());
         }
         self.last_packet = at;
+        let gap = at.as_ns().saturating_sub(self.heard.as_ns());
+        self.longest_gap_ns = self.longest_gap_ns.max(gap);
+        self.heard = at;
         if self.fill.is_none() && !self.open(at, at) {
             self.counters.dropped_ring += 1;
             return;
@@ -187,7 +213,9 @@ impl SlotWriter {
             fill.commit(len);
             self.order.packet(at);
             self.counters.written += 1;
-            self.counters.written_bytes += u64::try_from(data.len()).unwrap_or(0);
+            let captured = u64::try_from(data.len()).unwrap_or(0);
+            self.counters.written_bytes += captured;
+            self.counters.truncated += u64::from(u64::from(original_len) > captured);
         } else {
             self.counters.dropped_ring += 1;
         }
@@ -245,6 +273,46 @@ impl SlotWriter {
         self.touched = true;
     }
 
+    /// Recording begins (again) at `at`.
+    pub fn begin(&mut self, at: Timestamp) {
+        self.ledger.begin(at, &self.counters);
+        self.heard = at;
+    }
+
+    /// Takes a reading of the clock: for the next sample and the next line.
+    pub fn read_clock(&mut self, moment: &Moment, kernel: Option<Discipline>) {
+        self.ledger.read(moment, kernel);
+        self.clock = Some(ClockMark::from(self.ledger.clock()));
+    }
+
+    /// No packet came up to `at`.
+    pub fn silent_until(&mut self, at: Timestamp) {
+        let gap = at.as_ns().saturating_sub(self.heard.as_ns());
+        self.longest_gap_ns = self.longest_gap_ns.max(gap);
+    }
+
+    /// Hands a line of accounting to the keeper; what it cannot take now is in the next one. A line
+    /// of nothing is left out for a while, unless `all` is asked for.
+    pub fn report(&mut self, all: bool) {
+        self.fold_gap();
+        // Behind a keeper that waits for the disk, lines wait too: the channel belongs to segments.
+        if !all && self.events.len() >= PROGRESS_MAX {
+            return;
+        }
+        let Some(second) = self.ledger.line(&self.counters, all) else {
+            return;
+        };
+        if self.events.try_send(Event::Second(second)).is_ok() {
+            self.ledger.told(&self.counters);
+        }
+    }
+
+    fn fold_gap(&mut self) {
+        self.sample_gap_ns = self.sample_gap_ns.max(self.longest_gap_ns);
+        self.ledger.gap(self.longest_gap_ns);
+        self.longest_gap_ns = 0;
+    }
+
     /// Reports a span that was not recorded.
     pub fn gap(&mut self, from: Timestamp, to: Timestamp, cause: GapCause) {
         let gap = Gap {
@@ -286,6 +354,7 @@ impl SlotWriter {
 
     /// Appends a sample that ends at a block boundary.
     fn sample(&mut self, at: Timestamp, last: bool) {
+        self.fold_gap();
         let Some(fill) = &mut self.fill else { return };
         // The clock a sample takes its time from may be a little ahead of the packets'; a step back
         // is more than a little.
@@ -299,6 +368,10 @@ impl SlotWriter {
             at,
             start: self.start,
             counters: self.counters,
+            detail: Detail {
+                longest_gap_ns: std::mem::take(&mut self.sample_gap_ns),
+                clock: self.clock,
+            },
             last,
         };
         self.scratch.clear();

@@ -109,6 +109,7 @@ mod tests {
                     received,
                     ..Counters::default()
                 },
+                detail: crate::pcapng::isb::Detail::default(),
                 last: false,
             };
             accounting.add(&sample, 3);

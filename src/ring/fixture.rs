@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::counters::Counters;
 use crate::pcapng::encode;
-use crate::pcapng::isb::{SAMPLE_LEN, Sample};
+use crate::pcapng::isb::{Detail, SAMPLE_LEN, Sample};
 use crate::ring::names::{SegmentName, folder_name, member_folder};
 use crate::ring::window::Source;
 use crate::time::Timestamp;
@@ -82,6 +82,7 @@ impl Segment {
                 at: Timestamp::from_ns(ns),
                 start: Timestamp::from_ns(1),
                 counters,
+                detail: Detail::default(),
                 last: true,
             };
             sample.encode(&mut out, 0, SAMPLE_LEN);

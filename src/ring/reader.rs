@@ -263,6 +263,7 @@ mod tests {
             at: at(1000),
             start: at(1),
             counters: Counters::default(),
+            detail: crate::pcapng::isb::Detail::default(),
             last: seal,
         };
         sample.encode(&mut out, 0, crate::pcapng::isb::SAMPLE_LEN);
@@ -308,7 +309,7 @@ mod tests {
                 "it ends inside the block at byte",
             ),
             (
-                &whole[..whole.len() - 140],
+                &whole[..whole.len() - crate::pcapng::isb::SAMPLE_LEN - 4],
                 1,
                 "it ends inside the block at byte",
             ),

@@ -2,6 +2,7 @@
 //! it never disagrees with the status page.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -90,6 +91,9 @@ fn interfaces(registry: &mut Registry, picture: &Picture) {
     let packets = Family::<OfInterface, Counter>::default();
     let written = Family::<OfInterface, Counter>::default();
     let dropped = Family::<Dropped, Counter>::default();
+    let truncated = Family::<OfInterface, Counter>::default();
+    let filtered = Family::<OfInterface, Counter>::default();
+    let gap = Family::<OfInterface, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
     let oldest = Family::<OfInterface, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
     let ring = Family::<OfInterface, Gauge>::default();
     let slots = Family::<OfInterface, Gauge>::default();
@@ -116,6 +120,14 @@ fn interfaces(registry: &mut Registry, picture: &Picture) {
                 .get_or_create(&Dropped { interface, stage })
                 .inc_by(count);
         }
+        truncated
+            .get_or_create(&interface)
+            .inc_by(of.counters.truncated);
+        filtered
+            .get_or_create(&interface)
+            .inc_by(of.counters.filtered);
+        gap.get_or_create(&interface)
+            .set(Duration::from_nanos(of.longest_gap_ns).as_secs_f64());
         if let Some(from) = of.ring_from {
             oldest.get_or_create(&interface).set(seconds(from));
         }
@@ -135,6 +147,22 @@ fn interfaces(registry: &mut Registry, picture: &Picture) {
         written,
     );
     registry.register("capture_dropped_packets", "Packets lost, by where", dropped);
+    registry.register(
+        "capture_truncated_packets",
+        "Packets cut by the snapshot length",
+        truncated,
+    );
+    registry.register(
+        "capture_filtered_packets",
+        "Packets the capture filter refused, an estimate",
+        filtered,
+    );
+    registry.register_with_unit(
+        "capture_longest_gap",
+        "Longest time without a packet in the last second of accounting",
+        Unit::Seconds,
+        gap,
+    );
     registry.register_with_unit(
         "ring_oldest_packet_timestamp",
         "Time of the oldest packet in the ring",
@@ -168,12 +196,25 @@ fn server(registry: &mut Registry, picture: &Picture) {
     registry.register("triggers", "Triggers made durable", triggers);
     registry.register("source_up", "Whether the source works", up);
     let clock = Gauge::<i64>::default();
-    clock.set(i64::from(picture.clock.synchronised));
+    clock.set(i64::from(picture.clock.state.synchronised));
     registry.register(
         "clock_synchronised",
         "Whether the clock is synchronised",
         clock,
     );
+    if let Some(bound) = picture.clock.state.offset_bound_ns {
+        let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+        gauge.set(Duration::from_nanos(bound).as_secs_f64());
+        registry.register_with_unit(
+            "clock_max_error",
+            "Bound of the clock's error",
+            Unit::Seconds,
+            gauge,
+        );
+    }
+    let steps = Counter::<u64>::default();
+    steps.inc_by(picture.clock.steps_total);
+    registry.register("clock_steps", "How often the clock was set", steps);
     let sizes = [
         (
             "evidence",
@@ -233,6 +274,7 @@ mod tests {
     use crate::recorder::protocol::InterfaceStatus;
     use crate::trigger::Kind;
     use crate::trigger::status::Sources;
+    use crate::web::status::ClockPicture;
     use crate::web::status::{Disk, Recorder, Server};
 
     fn interface() -> InterfaceStatus {
@@ -243,6 +285,8 @@ mod tests {
             dropped_kernel: 1,
             dropped_ring: 2,
             dropped_iface: 3,
+            truncated: 4,
+            filtered: 5,
         };
         InterfaceStatus {
             name: "eth\"1\n".to_owned(),
@@ -252,6 +296,7 @@ mod tests {
             counters,
             packets_per_second: 0.0,
             bytes_per_second: 0.0,
+            longest_gap_ns: 0,
             ring_from: Some(Timestamp::from_ns(1_500_000_000)),
             ring_to: None,
             ring_bytes: 4096,
@@ -260,6 +305,7 @@ mod tests {
             slots_free: 15,
             slots: 16,
             disk_error: None,
+            accounting_error: None,
             filter: String::new(),
             snaplen: 262_144,
             foreign_files: 0,
@@ -290,7 +336,14 @@ mod tests {
                 problems: Vec::new(),
                 sources: sources.status(),
             },
-            clock: ClockState::default(),
+            clock: ClockPicture {
+                state: ClockState {
+                    offset_bound_ns: Some(1_500_000),
+                    ..ClockState::default()
+                },
+                steps_total: 2,
+                ..ClockPicture::default()
+            },
             disk: Disk {
                 path: "/".to_owned(),
                 free_bytes: Some(1),
@@ -310,6 +363,10 @@ mod tests {
             r#"wirewitness_triggers_total{kind="probe",source="edge"} 1"#,
             r#"wirewitness_webhooks_refused_total{reason="bad_token"} 3"#,
             "wirewitness_evidence_bytes 7",
+            r#"wirewitness_capture_truncated_packets_total{interface="eth\"1\n"} 4"#,
+            r#"wirewitness_capture_filtered_packets_total{interface="eth\"1\n"} 5"#,
+            "wirewitness_clock_max_error_seconds 0.0015",
+            "wirewitness_clock_steps_total 2",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }

@@ -11,9 +11,10 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::state::App;
+use crate::clock::Step;
 use crate::incident::manifest::ClockState;
 use crate::incident::model;
-use crate::recorder::protocol::InterfaceStatus;
+use crate::recorder::protocol::{ClockStatus, InterfaceStatus};
 use crate::time::Timestamp;
 use crate::trigger::status::SourceStatus;
 
@@ -31,8 +32,46 @@ pub(super) struct Picture {
     pub(super) interfaces: Vec<InterfaceStatus>,
     pub(super) recorder: Recorder,
     pub(super) server: Server,
-    pub(super) clock: ClockState,
+    pub(super) clock: ClockPicture,
     pub(super) disk: Disk,
+}
+
+/// The clock: the server's word, and what the recorder saw of it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ClockPicture {
+    #[serde(flatten)]
+    pub(super) state: ClockState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offset_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) est_error_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frequency_ppm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) boottime_offset_ns: Option<i64>,
+    pub(super) steps_total: u64,
+    pub(super) steps: Vec<Step>,
+}
+
+impl ClockPicture {
+    fn new(state: ClockState, seen: Option<ClockStatus>) -> Self {
+        let Some(seen) = seen else {
+            return Self {
+                state,
+                ..Self::default()
+            };
+        };
+        let kernel = seen.clock.kernel;
+        Self {
+            state,
+            offset_ns: kernel.map(|kernel| kernel.offset_ns),
+            est_error_ns: kernel.map(|kernel| kernel.est_error_ns),
+            frequency_ppm: kernel.map(|kernel| kernel.frequency_ppm),
+            boottime_offset_ns: Some(seen.clock.boottime_offset_ns),
+            steps_total: seen.steps_total,
+            steps: seen.steps,
+        }
+    }
 }
 
 /// The recorder.
@@ -91,17 +130,19 @@ impl Board {
 async fn take_picture(app: &App) -> Picture {
     let client = app.recorder().clone();
     let asked = tokio::task::spawn_blocking(move || client.status());
+    let mut seen = None;
     let (interfaces, recorder) = match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-        Ok(Ok(Ok(status))) => (
-            status.interfaces,
-            Recorder {
+        Ok(Ok(Ok(status))) => {
+            seen = status.clock;
+            let recorder = Recorder {
                 reachable: true,
                 pid: Some(status.pid),
                 started: Some(status.started),
                 version: Some(status.version),
                 error: None,
-            },
-        ),
+            };
+            (status.interfaces, recorder)
+        }
         Ok(Ok(Err(error))) => (Vec::new(), unreachable(error.to_string())),
         Ok(Err(error)) => (Vec::new(), unreachable(error.to_string())),
         Err(_) => (
@@ -126,7 +167,7 @@ async fn take_picture(app: &App) -> Picture {
             problems: app.incidents().problems(),
             sources: app.sources().status(),
         },
-        clock: app.clock(),
+        clock: ClockPicture::new(app.clock(), seen),
         disk: disk(app.state_dir()),
     }
 }

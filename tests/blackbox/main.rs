@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod account;
 mod badinput;
 mod cli;
 mod clock;

@@ -62,6 +62,9 @@ function interfaceStatus(name, i, now) {
     dropped_kernel: lost,
     dropped_ring: lost === 0 ? 0 : 17,
     dropped_iface: 0,
+    truncated: lost === 0 ? 0 : 5120,
+    filtered: lost === 0 ? 0 : 88_210,
+    longest_gap_ns: 1_804_211,
     packets_per_second: rate,
     bytes_per_second: rate * 612,
     ring_from: absent ? null : iso(i === 0 ? now - 192 * MINUTE : now - 24 * MINUTE, 123_456),
@@ -108,7 +111,7 @@ function status() {
       evidence_quota_bytes: 214_748_364_800,
       sources: SOURCES,
     },
-    clock: SCENARIO === "trouble" ? { synchronised: false, offset_bound_ns: null, source: "ntp" } : { synchronised: true, offset_bound_ns: 412_000, source: "ntp" },
+    clock: SCENARIO === "trouble" ? { synchronised: false, offset_bound_ns: null, source: "ntp", steps_total: 1, steps: [{ from: iso(now - 3 * MINUTE), to: iso(now - 5 * MINUTE), step_ns: -120_000_000_000 }] } : { synchronised: true, offset_bound_ns: 412_000, source: "chrony 192.0.2.1 stratum 3", steps_total: 0, steps: [] },
     disk: { path: "/var/lib/wirewitness", free_bytes: SCENARIO === "trouble" ? 9_126_805_504 : 812_126_805_504, total_bytes: 1_000_204_886_016 },
   };
 }

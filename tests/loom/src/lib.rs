@@ -10,6 +10,8 @@ mod channel;
 
 pub use channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
+#[path = "../../../src/clock.rs"]
+pub mod clock;
 #[path = "../../../src/counters.rs"]
 pub mod counters;
 #[path = "../../../src/time.rs"]
@@ -22,6 +24,10 @@ pub mod pcapng;
 pub mod recorder {
     #[path = "../../../../src/recorder/handover.rs"]
     pub mod handover;
+    #[path = "../../../../src/recorder/ledger.rs"]
+    pub mod ledger;
+    #[path = "../../../../src/recorder/order.rs"]
+    pub mod order;
     #[path = "../../../../src/recorder/protocol.rs"]
     pub mod protocol;
     pub mod slots;

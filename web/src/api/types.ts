@@ -21,6 +21,10 @@ export interface InterfaceStatus {
   dropped_kernel: number;
   dropped_ring: number;
   dropped_iface: number;
+  /** Absent from an older recorder, as is `filtered`. */
+  truncated?: number;
+  filtered?: number;
+  longest_gap_ns?: number;
   packets_per_second: number;
   bytes_per_second: number;
   ring_from: string | null;
@@ -31,6 +35,7 @@ export interface InterfaceStatus {
   slots_free: number;
   slots: number;
   disk_error?: string | null;
+  accounting_error?: string | null;
   filter: string;
   snaplen: number;
   foreign_files: number;
@@ -66,7 +71,14 @@ export interface Status {
     evidence_quota_bytes: number;
     sources: SourceStatus[];
   };
-  clock: { synchronised: boolean; offset_bound_ns: number | null; source: string };
+  clock: {
+    synchronised: boolean;
+    offset_bound_ns: number | null;
+    source: string;
+    /** How often the clock was set since the recorder started, and the last few times. */
+    steps_total?: number;
+    steps?: { from: string; to: string; step_ns: number }[];
+  };
   /** Null where the file system cannot be asked. */
   disk: { path: string; free_bytes: number | null; total_bytes: number | null };
 }
@@ -124,6 +136,8 @@ export interface InterfaceShare {
     dropped_kernel: number;
     dropped_ring: number;
     dropped_iface: number;
+    truncated?: number;
+    filtered?: number;
   };
   segments: number;
 }

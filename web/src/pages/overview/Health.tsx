@@ -4,6 +4,7 @@ import { history } from "../../api/live";
 import type { Status } from "../../api/types";
 import { Foreign } from "../../components/Foreign";
 import { Icon } from "../../components/Icon";
+import { Moment } from "../../components/Moment";
 import { parseInstant, writeInstant } from "../../format/instant";
 import { bytes, count, percent, span } from "../../format/quantity";
 import { useWords } from "../../i18n";
@@ -36,6 +37,7 @@ export function Health({ status }: { status: Status }): JSX.Element {
   const { lost, seen, growing } = losses(status);
   // The figures of interfaces come from the recorder: without it they are not known.
   const blind = !recorder.reachable && interfaces.length === 0;
+  const lastStep = clock.steps?.at(-1);
   const inTrouble = interfaces.filter((one) => one.state !== "running" && one.state !== "finished");
   return (
     <section class="health" aria-label={t.health.title} data-testid="health">
@@ -62,8 +64,14 @@ export function Health({ status }: { status: Status }): JSX.Element {
         </>
       )}
       <Disk status={status} />
-      <Item level={clock.synchronised ? "good" : "attention"} name={t.health.clock} value={clock.synchronised ? t.health.clockOk : t.health.clockBad}>
+      <Item level={clock.synchronised ? "good" : "attention"} name={t.health.clock} testid="health-clock" value={clock.synchronised ? t.health.clockOk : t.health.clockBad}>
         {!clock.synchronised ? t.health.clockBadHint : clock.offset_bound_ns === null ? clock.source : t.health.clockBound(bound(clock.offset_bound_ns, lang), clock.source)}
+        {lastStep && (
+          <>
+            <br />
+            {(lastStep.step_ns < 0 ? t.health.clockSetBack : t.health.clockSetForward)(bound(Math.abs(lastStep.step_ns), lang))} <Moment at={lastStep.to} ago />
+          </>
+        )}
       </Item>
     </section>
   );

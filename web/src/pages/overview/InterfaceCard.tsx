@@ -65,6 +65,14 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
           </span>
         </p>
       )}
+      {one.accounting_error && (
+        <p class="notice fault">
+          <Icon name="fault" />
+          <span>
+            {t.iface.accountingError}: <Foreign text={one.accounting_error} />
+          </span>
+        </p>
+      )}
       <div class="iface-rate">
         <div>
           <strong>{t.iface.packetsPerSecond(rate(one.packets_per_second))}</strong>
@@ -106,6 +114,8 @@ export function InterfaceCard({ one }: { one: InterfaceStatus }): JSX.Element {
           </dd>
         </dl>
         <ul class="plain-list muted">
+          {(one.truncated ?? 0) > 0 && <li>{t.iface.truncated(count(one.truncated ?? 0, lang))}</li>}
+          {(one.filtered ?? 0) > 0 && <li>{t.iface.filtered(count(one.filtered ?? 0, lang))}</li>}
           <li>{t.iface.memory(count(one.slots_free, lang), count(one.slots, lang))}</li>
           {one.snaplen > 0 && one.snaplen < SNAPLEN_WHOLE && <li>{t.iface.snaplen(bytes(one.snaplen, lang))}</li>}
           {one.foreign_files > 0 && <li>{t.iface.foreign(count(one.foreign_files, lang))}</li>}
