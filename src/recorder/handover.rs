@@ -19,7 +19,7 @@ const NUMBER: usize = 1;
 const FIRST: usize = 2;
 const COMMITTED: usize = 3;
 
-const STATE_FREE: u64 = 0;
+pub(super) const STATE_FREE: u64 = 0;
 const STATE_FILLING: u64 = 1;
 const STATE_SEALED: u64 = 2;
 

@@ -19,8 +19,8 @@ use memmap2::{Advice, MmapRaw};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{IoContext, IoError};
-use crate::recorder::handover::leftover;
 pub use crate::recorder::handover::{Leftover, Slot, SlotFill, SlotRead};
+use crate::recorder::handover::{STATE_FREE, leftover};
 use crate::recorder::mapping;
 
 /// Everything on disk is a multiple of this: O_DIRECT's alignment on common devices, the page

@@ -270,12 +270,6 @@ impl Tally {
         self.found[at] = self.found[at].saturating_add(1);
     }
 
-    /// Whether this number was found.
-    pub(crate) fn has(&self, number: u64) -> bool {
-        let at = usize::try_from(number).unwrap();
-        self.found.get(at).is_some_and(|&times| times > 0)
-    }
-
     /// How many different numbers were found.
     pub(crate) fn distinct(&self) -> u64 {
         self.found.iter().filter(|&&times| times > 0).count() as u64
