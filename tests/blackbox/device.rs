@@ -1,7 +1,6 @@
 //! Disks that fail, fill up, stall: under the recorder while it records, through a device of our
 //! own that obeys orders.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -389,12 +388,7 @@ fn recording_goes_on_when_somebody_else_fills_the_disk() {
 /// Takes every block that is left.
 fn fill(path: &Path) {
     let mut hog = std::fs::File::create(path).unwrap();
-    let error = loop {
-        match hog.write(&[0x55; 65536]) {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
+    let error = std::io::copy(&mut std::io::repeat(0x55), &mut hog).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     hog.sync_all().unwrap();
 }
