@@ -22,6 +22,9 @@ use crate::time::Timestamp;
 /// How long to wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What a file system may claim to have and yet refuse.
+const ROOM_SLACK: u64 = 16 << 20;
+
 /// The keeper of one capture thread.
 #[derive(Debug)]
 pub struct Keeper {
@@ -173,7 +176,7 @@ impl Keeper {
 
     /// On a full disk, what is oldest makes room for what is new; whether something was given up.
     fn make_room_for(&self, error: &IoError) -> bool {
-        if error.source.kind() != std::io::ErrorKind::StorageFull {
+        if error.source.kind() != std::io::ErrorKind::StorageFull || self.has_room() {
             return false;
         }
         match self.budget.give_up_oldest() {
@@ -190,6 +193,15 @@ impl Keeper {
                 false
             }
         }
+    }
+
+    /// Whether the file system has room by its own account. Then it is the device below it that has
+    /// none (thin provisioning), and giving up segments would cost them for nothing.
+    fn has_room(&self) -> bool {
+        rustix::fs::statvfs(self.store.folder()).is_ok_and(|room| {
+            room.f_favail > 0
+                && room.f_bavail.saturating_mul(room.f_frsize) >= self.segment_bytes + ROOM_SLACK
+        })
     }
 
     fn try_write(&self, active: &mut Active, upto: usize) -> Result<(), IoError> {

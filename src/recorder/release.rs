@@ -37,9 +37,11 @@ pub fn is_incident_id(id: &str) -> bool {
 /// goes.
 pub fn release(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError> {
     let folder = incidents.join(id);
-    if !folder.exists() {
-        return Ok(());
-    }
+    match fs::symlink_metadata(&folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // A disk that cannot say whether it is there has not let go of it.
+        found => found.at("stat", &folder)?,
+    };
     write_tombstone(incidents, id, now)?;
     match fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -304,7 +304,12 @@ impl<'a> Cutter<'a> {
     fn check(&mut self, round: u64) {
         let promises = self.ledger.promises().clone();
         let complaints = complaints_offline(self.site, &promises);
-        assert!(complaints.is_empty(), "cut {round}: {complaints:#?}");
+        assert!(
+            complaints.is_empty(),
+            "cut {round}: {complaints:#?}\n{}\n{}",
+            self.said("record.log"),
+            self.said("serve.log")
+        );
         self.ledger.promises().released.clear();
         let Some((first, cut)) = self.last else {
             return;
@@ -352,6 +357,13 @@ impl<'a> Cutter<'a> {
             "cut {round}: the ring lost its last {lost:?}"
         );
         self.figures.tails.push(lost.as_secs_f64());
+    }
+
+    /// The end of a log.
+    fn said(&self, log: &str) -> String {
+        let text = std::fs::read_to_string(self.site.path(log)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// The last life: every trigger ends sealed, and all of it verifies.

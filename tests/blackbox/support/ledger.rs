@@ -182,7 +182,6 @@ pub(crate) fn complaints_offline(site: &Site, promises: &Promises) -> Vec<String
 }
 
 /// Complains unless the running server knows what it accepted, and has sealed what it had sealed.
-/// What it has sealed since is promised from now on.
 pub(crate) fn complaints_online(site: &Site, promises: &mut Promises) -> Vec<String> {
     let Some((200, list)) = ask(&site.socket(), "GET", "/api/v1/incidents", "") else {
         return vec!["the server does not list its incidents".to_owned()];
@@ -206,11 +205,16 @@ pub(crate) fn complaints_online(site: &Site, promises: &mut Promises) -> Vec<Str
             Some(_) => {}
         }
     }
-    let now: Vec<String> = promises
-        .to_be_known()
-        .filter(|id| state(id) == Some("sealed"))
-        .cloned()
-        .collect();
-    promises.sealed.extend(now);
+    // What it tells of now is promised from now on, whether or not its acknowledgement was heard.
+    for one in all {
+        let id = one["id"].as_str().unwrap().to_owned();
+        if promises.releasing.contains(&id) {
+            continue;
+        }
+        if one["state"] == "sealed" {
+            promises.sealed.insert(id.clone());
+        }
+        promises.accepted.insert(id);
+    }
     complaints
 }
