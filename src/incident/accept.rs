@@ -37,7 +37,7 @@ async fn take(engine: &Arc<Engine>, batch: &mut Vec<Submission>) {
     if entries.is_empty() {
         return;
     }
-    if let Err(why) = engine.journal.append(&entries).await {
+    if let Err(why) = engine.journalise(&entries).await {
         tracing::error!(why, triggers = entries.len(), "triggers refused");
         let mut table = engine.table();
         for (_, _, undo) in rest.into_iter().rev() {

@@ -24,6 +24,7 @@ use super::id::IncidentId;
 use super::journal::{Entry, Journal};
 use super::manifest::ClockState;
 use super::model::{Incident, State};
+use super::reserve::Reserve;
 use super::sshsig::{KeyError, Signer25519};
 use super::table::{Desk, Table};
 use super::{accept, house, scan, tend};
@@ -137,6 +138,7 @@ pub(super) struct Engine {
     pub(super) clock: ReadClock,
     pub(super) signer: Signer25519,
     pub(super) journal: Journal,
+    pub(super) reserve: Reserve,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Room for calls to the recorder.
@@ -249,6 +251,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Passes on what came of writing; on a full disk the next attempt has the room kept back.
+    pub(super) fn relieve<T, E>(&self, written: Result<T, E>) -> Result<T, E> {
+        written.inspect_err(|_| {
+            self.reserve.give();
+        })
+    }
+
+    /// Makes entries durable, on a full disk in the room that is kept back.
+    pub(super) async fn journalise(&self, entries: &[Entry]) -> Result<(), String> {
+        match self.journal.append(entries).await {
+            Err(_) if self.reserve.give() => self.journal.append(entries).await,
+            done => done,
+        }
+    }
+
     /// Makes a release durable and carries it out.
     pub(super) async fn release(
         self: &Arc<Self>,
@@ -260,8 +277,7 @@ impl Engine {
             who: who.to_owned(),
             at: Timestamp::now(),
         };
-        self.journal
-            .append(&[entry])
+        self.journalise(&[entry])
             .await
             .map_err(ReleaseError::Journal)?;
         tracing::info!(incident = %id, who, "incident released");
@@ -320,6 +336,7 @@ impl Incidents {
             .collect();
 
         let (intake, submissions) = Intake::new(INTAKE);
+        let reserve = Reserve::new(&[&setup.evidence.path, &setup.state_dir]);
         let engine = Arc::new(Engine {
             evidence: setup.evidence.path,
             quota_bytes: setup.evidence.quota.as_u64(),
@@ -328,6 +345,7 @@ impl Incidents {
             clock: setup.clock,
             signer,
             journal,
+            reserve,
             stop,
             tasks: TaskTracker::new(),
             calls: Semaphore::new(CALLS),

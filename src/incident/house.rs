@@ -1,5 +1,6 @@
 //! Housekeeping: late joins are written down, evidence is counted and kept within its quota,
-//! releases are repeated until the recorder confirms them, settled journal files go.
+//! room is kept back, releases are repeated until the recorder confirms them, settled journal
+//! files go.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,7 +57,7 @@ async fn write_late(engine: &Arc<Engine>) {
         let name = id.clone();
         let written = engine
             .tasks
-            .spawn_blocking(move || working.write_down(&name, &desk))
+            .spawn_blocking(move || working.relieve(working.write_down(&name, &desk)))
             .await;
         match written {
             Ok(Ok(())) => engine.changed(incident),
@@ -104,8 +105,9 @@ async fn keep(engine: &Arc<Engine>) {
     }
 }
 
-/// Counts what every incident holds. Blocks.
+/// Keeps room back, and counts what every incident holds. Blocks.
 fn take_stock(engine: &Engine) -> Plan {
+    engine.reserve.hold();
     let items: Vec<_> = {
         let table = engine.table();
         let items = table.items.iter();

@@ -23,6 +23,7 @@ mod measure;
 mod members;
 pub mod model;
 mod readback;
+mod reserve;
 mod retention;
 mod scan;
 mod seal;

@@ -10,6 +10,7 @@ use super::durable;
 use super::folder::{Folder, Live};
 use super::id::IncidentId;
 use super::manifest::{LIVE_FILE, MANIFEST_FILE, Manifest};
+use super::reserve::RESERVE_FILE;
 use super::seal;
 use super::table::Table;
 use crate::error::{IoContext, IoError};
@@ -35,7 +36,7 @@ pub(super) fn scan(evidence: &Path, table: &mut Table) -> Result<(), IoError> {
     for entry in entries {
         let path = entry.at("list", evidence)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name == TOMBSTONES {
+        if name == TOMBSTONES || name == RESERVE_FILE {
             continue;
         }
         let Ok(id) = name.parse::<IncidentId>() else {

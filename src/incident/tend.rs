@@ -123,9 +123,9 @@ async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk
     let working = Arc::clone(engine);
     let name = id.clone();
     let worked = engine.tasks.spawn_blocking(move || {
-        let pinned = working.recorder.pin(name.as_str(), window);
+        let pinned = working.relieve(working.recorder.pin(name.as_str(), window));
         // What joined is written down even while the recorder is away, once there is a folder.
-        let written = working.write_down(&name, &desk);
+        let written = working.relieve(working.write_down(&name, &desk));
         (pinned, written)
     });
     let Ok((pinned, written)) = worked.await else {
@@ -189,7 +189,7 @@ async fn seal(
     let name = id.clone();
     let worked = engine
         .tasks
-        .spawn_blocking(move || seal_now(&working, &name, &window, &desk));
+        .spawn_blocking(move || working.relieve(seal_now(&working, &name, &window, &desk)));
     match worked.await {
         Ok(sealed) => sealed.map_err(|error| format!("sealing failed: {error}")),
         Err(error) => Err(format!("sealing failed: {error}")),

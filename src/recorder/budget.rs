@@ -44,15 +44,19 @@ impl Budget {
     }
 
     /// Gives up the oldest segments until another of `segment` bytes fits, beside the ones that
-    /// the other threads write to.
-    pub fn make_room(&self, segment: u64) -> Result<(), IoError> {
+    /// the other threads write to. A ring that may `grow` no more (the disk is nearly full) gives
+    /// up one for the one to come.
+    pub fn make_room(&self, segment: u64, grow: bool) -> Result<(), IoError> {
         let _turn = lock(&self.turn);
         let wanted = segment.saturating_mul(self.threads);
+        let mut owed = !grow;
         loop {
             let settled: u64 = self.stores.iter().map(|s| s.settled_bytes()).sum();
-            if settled.saturating_add(wanted) <= self.size_bytes || !self.unlink_oldest()? {
+            let fits = settled.saturating_add(wanted) <= self.size_bytes;
+            if fits && !owed || !self.unlink_oldest()? {
                 return Ok(());
             }
+            owed = false;
         }
     }
 
@@ -124,7 +128,7 @@ mod tests {
         add(&stores[2], 0, 30);
         let budget = Budget::new(stores.clone(), 2, 120);
         assert_eq!(budget.holding().from, Some(Timestamp::from_ns(10)));
-        budget.make_room(30).unwrap();
+        budget.make_room(30, true).unwrap();
         let left: Vec<u64> = stores.iter().map(|s| s.holding().segments).collect();
         assert_eq!(
             left,
@@ -133,6 +137,19 @@ mod tests {
         );
         assert_eq!(budget.holding().from, Some(Timestamp::from_ns(40)));
         assert_eq!(budget.holding().bytes, 60);
+    }
+
+    #[test]
+    fn a_ring_that_may_not_grow_gives_one_for_one() {
+        let (_dir, stores) = rig(&["eth0"]);
+        for number in 0..4 {
+            add(&stores[0], number, 10 * (number + 1));
+        }
+        let budget = Budget::new(stores, 1, 1000);
+        budget.make_room(30, true).unwrap();
+        assert_eq!(budget.holding().segments, 4);
+        budget.make_room(30, false).unwrap();
+        assert_eq!(budget.holding().segments, 3);
     }
 
     #[test]
@@ -146,7 +163,7 @@ mod tests {
         fs::write(stores[0].folder().join(name.to_string()), [0; 30]).unwrap();
         stores[0].created(name, 30);
         let budget = Budget::new(stores.clone(), 2, 10);
-        budget.make_room(30).unwrap();
+        budget.make_room(30, true).unwrap();
         let left: Vec<u64> = stores.iter().map(|s| s.holding().segments).collect();
         assert_eq!(left, [1, 0]);
         assert!(!budget.give_up_oldest().unwrap());

@@ -230,7 +230,8 @@ impl Keeper {
     }
 
     fn create(&self, name: SegmentName) -> Result<SegmentFile, IoError> {
-        self.budget.make_room(self.segment_bytes)?;
+        // What little the disk still has is left to others, evidence among them.
+        self.budget.make_room(self.segment_bytes, self.has_room())?;
         SegmentFile::create(self.store.folder(), name, self.segment_bytes)
     }
 

@@ -28,6 +28,7 @@ mod member;
 pub mod open;
 pub mod order;
 mod port;
+mod priority;
 pub mod protocol;
 pub mod recovery;
 pub mod release;

@@ -18,6 +18,7 @@ use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::member::{Common, Member, Parts};
 use crate::recorder::open::is_loopback;
+use crate::recorder::priority;
 use crate::recorder::protocol::{Gap, GapCause, InterfaceState, InterfaceStatus};
 use crate::recorder::recovery::{Recovered, recover};
 use crate::recorder::service::{RecorderConfig, StartError};
@@ -112,9 +113,20 @@ impl Port {
         watch::look(&shared);
         for (member, capturer, keeper) in prepared {
             let folder = member.store.folder();
-            handles
-                .push(spawn("capture", move || capturer.run()).at("start a thread for", folder)?);
-            handles.push(spawn("keeper", move || keeper.run()).at("start a thread for", folder)?);
+            handles.push(
+                spawn("capture", move || {
+                    priority::raise();
+                    capturer.run();
+                })
+                .at("start a thread for", folder)?,
+            );
+            handles.push(
+                spawn("keeper", move || {
+                    priority::raise();
+                    keeper.run();
+                })
+                .at("start a thread for", folder)?,
+            );
             members.push(member);
         }
         let port = Self {
