@@ -12,14 +12,17 @@ seconds=${1:?how many seconds per target}
 shift
 target=${CARGO_TARGET_DIR:-$PWD/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
+[ $# -gt 0 ] || set -- $(sed -n 's/^name = "fuzz-\(.*\)"$/\1/p' fuzz/Cargo.toml)
+bins=
+for name; do bins="$bins --bin fuzz-$name"; done
+# shellcheck disable=SC2086 # one word per program is meant
 # No target triple, no separate flags: with one, build scripts and macros stay uninstrumented.
 RUSTFLAGS="--cfg fuzzing -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
  -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
  -C llvm-args=-sanitizer-coverage-trace-compares -C codegen-units=1" \
     cargo build --quiet --manifest-path fuzz/Cargo.toml --release --locked \
-    --target "$triple" --target-dir "$target/fuzz" --bins
+    --target "$triple" --target-dir "$target/fuzz" $bins
 bin=$target/fuzz/$triple/release
-[ $# -gt 0 ] || set -- $(sed -n 's/^name = "fuzz-\(.*\)"$/\1/p' fuzz/Cargo.toml)
 
 fuzz() {
     mkdir -p "$target/fuzz/corpus/$1" "$target/fuzz/found"

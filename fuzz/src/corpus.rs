@@ -247,6 +247,8 @@ fn full_counters() -> Vec<u8> {
         dropped_kernel: all,
         dropped_ring: all,
         dropped_iface: all,
+        truncated: 0,
+        filtered: 0,
     };
     end(&mut bytes, counters, false);
     let start = bytes.len();

@@ -19,7 +19,7 @@ use crate::recorder::protocol::{Gap, GapCause, Reply, Request};
 use crate::recorder::recovery::{ASIDE, recover};
 use crate::recorder::release::is_incident_id;
 use crate::recorder::slots::{Leftover, Slots};
-use crate::ring::names::{SegmentName, folder_name, interface_name};
+use crate::ring::names::{Member, SegmentName, member_folder, parse_folder};
 use crate::ring::reader::summarise;
 use crate::syslog::framing::{FRAME_BYTES_MAX, Framer};
 use crate::time::Timestamp;
@@ -184,14 +184,17 @@ pub fn names(data: &[u8]) {
         let parsed = SegmentName::parse(&name.to_string());
         assert_eq!(parsed, (number < u64::MAX).then_some(name));
     }
-    let folder = folder_name(&text);
+    let index = u32::from(data.first().copied().unwrap_or(0) % 3);
+    let folder = member_folder(&text, index);
     assert!(!folder.contains(['/', '\0', ' ']) && folder != "." && folder != "..");
     if !text.is_empty() {
-        assert_eq!(interface_name(&folder).as_deref(), Some(&*text));
+        assert_eq!(parse_folder(&folder), Some((text.to_string(), index)));
     }
-    if let Some(interface) = interface_name(&text) {
-        assert_eq!(folder_name(&interface), text);
+    if let Some((interface, index)) = parse_folder(&text) {
+        assert_eq!(member_folder(&interface, index), text);
     }
+    let member = Member::described(&text);
+    assert!(member.index < member.of);
     assert!(!is_incident_id(&text) || !text.contains(['/', '.', '\0']));
 }
 

@@ -8,7 +8,7 @@
 //! words of 64 bit: magic, version, count, slot bytes; then from byte 64 on, 64 bytes a slot:
 //! state, segment number, first packet ns, committed bytes.
 //!
-//! This file is the memory; [`crate::recorder::handover`] says who may touch what of it.
+//! This file is the memory; `handover.rs` says who may touch what of it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
