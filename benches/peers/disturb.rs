@@ -93,7 +93,7 @@ pub(crate) struct Reader {
 impl Reader {
     fn new(recorder: Recorder, lab: &Lab, site: &Site) -> Fallible<Self> {
         let mut server = None;
-        let mut command = if recorder == Recorder::Wirewitness {
+        let mut command = if recorder.is_ours() {
             server = Some(serve(lab, site)?);
             let mut command = lab.command(binary());
             command.arg("--config").arg(site.config());

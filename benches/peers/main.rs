@@ -65,7 +65,7 @@ struct Args {
     /// Nice value of every recorder [default: that of our systemd unit]
     #[arg(
         long,
-        default_value_t = -5,
+        default_value_t = -10,
         hide_default_value = true,
         allow_negative_numbers = true
     )]

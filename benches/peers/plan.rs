@@ -63,7 +63,8 @@ impl Scenario {
             Self::Flat => recorder != Recorder::Bare,
             Self::Cost => !recorder.is_ring(),
             Self::Writer | Self::Export | Self::Search => {
-                !recorder.is_ring() && recorder != Recorder::Bare
+                !recorder.is_ring()
+                    && !matches!(recorder, Recorder::Bare | Recorder::WirewitnessTwo)
             }
         }
     }

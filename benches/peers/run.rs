@@ -86,7 +86,7 @@ pub(crate) fn run(
     let memory = running.process.peak_memory()?;
     let reads = disturbance.stop();
     let counted = match recorder {
-        Recorder::Wirewitness => Some(running.own_count()?),
+        one if one.is_ours() => Some(running.own_count()?),
         _ => None,
     };
     let at_end = running.stop()?;

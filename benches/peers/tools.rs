@@ -26,6 +26,8 @@ const MEMORY: &str = "/dev/shm";
 pub(crate) enum Recorder {
     /// Ours, always a ring
     Wirewitness,
+    /// Ours with two capture threads
+    WirewitnessTwo,
     /// One file
     Dumpcap,
     /// One file
@@ -44,9 +46,10 @@ pub(crate) enum Recorder {
 
 impl Recorder {
     /// All, in the order of tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Bare,
         Self::Wirewitness,
+        Self::WirewitnessTwo,
         Self::Dumpcap,
         Self::Tcpdump,
         Self::Netsniff,
@@ -59,6 +62,7 @@ impl Recorder {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wirewitness => "wirewitness",
+            Self::WirewitnessTwo => "wirewitness, 2 threads",
             Self::Dumpcap => "dumpcap",
             Self::Tcpdump => "tcpdump",
             Self::Netsniff => "netsniff-ng",
@@ -73,11 +77,22 @@ impl Recorder {
     pub(crate) fn colour(self) -> &'static str {
         match self {
             Self::Wirewitness => "#d9602b",
+            Self::WirewitnessTwo => "#e89b78",
             Self::Dumpcap | Self::DumpcapRing => "#3f83c4",
             Self::Tcpdump | Self::TcpdumpRing => "#4f9e6a",
             Self::Netsniff | Self::NetsniffRing => "#9a6fc0",
             Self::Bare => "#8b929c",
         }
+    }
+
+    /// Whether it is the program that all of this is about.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Wirewitness | Self::WirewitnessTwo)
+    }
+
+    /// `[capture] threads` of ours.
+    fn threads(self) -> u32 {
+        if self == Self::WirewitnessTwo { 2 } else { 1 }
     }
 
     /// Whether it is the ring form of a peer.
@@ -94,6 +109,7 @@ impl Recorder {
             Self::Wirewitness => {
                 "wirewitness record: capture.buffer 256MiB, ring.memory 1GiB, ring.segment 16MiB, ring.sync 1s"
             }
+            Self::WirewitnessTwo => "the same with capture.threads 2, on one processor",
             Self::Dumpcap => "dumpcap -q -i mon0 -B 256 -w FILE",
             Self::Tcpdump => "tcpdump -n -i mon0 -B 262144 -Z root -w FILE",
             Self::Netsniff => "netsniff-ng -i mon0 -o FILE -S 256MiB -s -A",
@@ -108,7 +124,7 @@ impl Recorder {
 
     fn command(self, lab: &Lab, at: &Site) -> Fallible<Command> {
         let program = match self {
-            Self::Wirewitness => {
+            Self::Wirewitness | Self::WirewitnessTwo => {
                 let mut command = lab.recorder(binary());
                 command.arg("--config").arg(at.config()).arg("record");
                 return Ok(command);
@@ -137,7 +153,7 @@ impl Recorder {
     /// What it says once its output file is open and its socket bound.
     fn motto(self) -> &'static str {
         match self {
-            Self::Wirewitness => "",
+            Self::Wirewitness | Self::WirewitnessTwo => "",
             Self::Dumpcap | Self::DumpcapRing => "File: ",
             Self::Tcpdump | Self::TcpdumpRing => "listening on ",
             Self::Netsniff | Self::NetsniffRing => "Running!",
@@ -213,12 +229,12 @@ impl Site {
         self.path("run/api.sock")
     }
 
-    fn configure(&self) -> Fallible<()> {
+    fn configure(&self, threads: u32) -> Fallible<()> {
         let quoted = |path: &Path| format!("\"{}\"", path.display());
         let (ring, slots) = (quoted(&self.out()), quoted(self.memory.path()));
         let (evidence, socket) = (quoted(&self.path("incidents")), quoted(&self.socket()));
         let text = format!(
-            "[capture]\ninterfaces = [{MONITOR:?}]\nbuffer = \"256MiB\"\n\
+            "[capture]\ninterfaces = [{MONITOR:?}]\nbuffer = \"256MiB\"\nthreads = {threads}\n\
              [ring]\npath = {ring}\nsize = \"16GiB\"\nsegment = \"16MiB\"\nmemory = \"1GiB\"\n\
              sync = \"1s\"\nslots = {slots}\n\
              [evidence]\npath = {evidence}\nquota = \"1GiB\"\n\
@@ -265,8 +281,8 @@ impl OwnCount {
 impl Running {
     /// Starts it and waits until its socket is bound and it came to rest.
     pub(crate) fn start(recorder: Recorder, lab: &Lab, site: &Site) -> Fallible<Self> {
-        if recorder == Recorder::Wirewitness {
-            site.configure()?;
+        if recorder.is_ours() {
+            site.configure(recorder.threads())?;
         }
         let mut command = recorder.command(lab, site)?;
         let process = Process::start(&mut command, &site.path("log"))?;
@@ -281,7 +297,7 @@ impl Running {
 
     fn ready(&mut self) -> Fallible<bool> {
         self.process.alive()?;
-        if self.recorder == Recorder::Wirewitness {
+        if self.recorder.is_ours() {
             let running = |status: wirewitness::recorder::protocol::RecorderStatus| {
                 let mut all = status.interfaces.iter();
                 all.all(|one| one.state == InterfaceState::Running)
@@ -294,7 +310,7 @@ impl Running {
 
     /// Waits until all of `arrived` packets are on disk or counted as lost; how long it took.
     pub(crate) fn drain(&mut self, arrived: u64) -> Fallible<Duration> {
-        if self.recorder != Recorder::Wirewitness {
+        if !self.recorder.is_ours() {
             return self.process.quiet(LIMIT);
         }
         let since = std::time::Instant::now();

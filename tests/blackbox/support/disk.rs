@@ -90,13 +90,19 @@ impl Disk {
         let mut disk = Self {
             image: image.to_owned(),
             at: at.to_owned(),
-            device: Some(device),
+            device: Some(device.clone()),
         };
         if mounted.status.success() {
             return Ok(disk);
         }
+        let name = device.trim_start_matches("/dev/").to_owned();
         disk.wait_detached();
-        Err(String::from_utf8_lossy(&mounted.stderr).into_owned())
+        // The kernel says why.
+        let said = String::from_utf8_lossy(&mounted.stderr).into_owned();
+        let log = run(&mut Command::new("dmesg"));
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&name)).collect();
+        let last = &lines[lines.len().saturating_sub(20)..];
+        Err(format!("{said}{}", last.join("\n")))
     }
 
     /// Takes the power: nothing that is not on the medium yet gets there any more.
