@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 const UNSAFE: &[(&str, usize)] = &[
     ("src/clock.rs", 2),            // adjtimex
     ("src/packet/filter.rs", 9),    // libpcap's filter with the packet's true length
-    ("src/recorder/live.rs", 1),    // libpcap's descriptor
-    ("src/recorder/open.rs", 1),    // the same
+    ("src/recorder/blocks.rs", 3),  // the kernel's buffer
+    ("src/recorder/open.rs", 1),    // libpcap's descriptor
     ("src/recorder/mapping.rs", 1), // huge pages
     ("src/recorder/slots.rs", 6),   // mapped memory
     ("src/recorder/socket.rs", 4),  // packet socket options

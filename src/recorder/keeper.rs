@@ -118,13 +118,13 @@ impl Keeper {
 
     /// Brings the file up to `upto` bytes; false when the recorder stops first.
     fn write(&self, active: &mut Active, upto: usize) -> bool {
-        self.until_it_works(|keeper| keeper.try_write(active, upto))
+        self.until_it_works(|keeper| keeper.try_write(active, upto, keeper.segment_bytes))
     }
 
     fn finish(&self, mut active: Active, fill: SlotFill) -> bool {
         let upto = fill.len();
         let written = self.until_it_works(|keeper| {
-            keeper.try_write(&mut active, upto)?;
+            keeper.try_write(&mut active, upto, bytes_of(upto))?;
             match active.file.as_mut().map(SegmentFile::finish) {
                 Some(Err(error)) => {
                     active.file = None;
@@ -204,14 +204,15 @@ impl Keeper {
         })
     }
 
-    fn try_write(&self, active: &mut Active, upto: usize) -> Result<(), IoError> {
+    /// A file that is not there yet is made with room for `reserve` bytes.
+    fn try_write(&self, active: &mut Active, upto: usize, reserve: u64) -> Result<(), IoError> {
         let name = SegmentName {
             number: active.read.number(),
             first: active.read.first(),
         };
         let mut file = match active.file.take() {
             Some(file) => file,
-            None => self.create(name)?,
+            None => self.create(name, reserve)?,
         };
         let written = usize::try_from(file.written()).unwrap_or(usize::MAX);
         let bytes = active.read.bytes().get(written..upto).unwrap_or_default();
@@ -229,10 +230,10 @@ impl Keeper {
         Ok(())
     }
 
-    fn create(&self, name: SegmentName) -> Result<SegmentFile, IoError> {
+    fn create(&self, name: SegmentName, reserve: u64) -> Result<SegmentFile, IoError> {
         // What little the disk still has is left to others, evidence among them.
         self.budget.make_room(self.segment_bytes, self.has_room())?;
-        SegmentFile::create(self.store.folder(), name, self.segment_bytes)
+        SegmentFile::create(self.store.folder(), name, reserve)
     }
 
     fn publish(&self, file: &mut SegmentFile) -> Result<(), IoError> {
@@ -246,4 +247,8 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+fn bytes_of(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,5 @@
 //! A capture from a live interface, from its opening until it goes away.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,11 @@ use pcap::{Active, Capture};
 
 use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
-use crate::recorder::capture::{BATCH, Capturer, Command, IDLE, finish, take, wait};
+use crate::recorder::capture::{Capturer, Command, IDLE, finish, wait};
 use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
 use crate::recorder::protocol::{GapCause, InterfaceState};
 use crate::recorder::socket;
+use crate::recorder::source::Source;
 use crate::recorder::watch::interface_packets;
 use crate::recorder::writer::Done;
 use crate::time::Timestamp;
@@ -22,7 +22,7 @@ const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// The longest rest after packets were taken. Waking for each block the kernel hands over would cost
 /// more than copying what is in it.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(20);
 
 /// How long the kernel's buffer can be left alone: an eighth of it at 10 Gbit/s.
 fn rest(buffer_bytes: u64) -> Duration {
@@ -47,7 +47,7 @@ struct Refused {
 /// One opened interface.
 pub(super) struct Live<'a> {
     capturer: &'a mut Capturer,
-    capture: Capture<Active>,
+    source: Source,
     index: u32,
     /// Driver drops when it was opened.
     drops_before: u64,
@@ -85,7 +85,7 @@ impl<'a> Live<'a> {
         });
         Self {
             refused,
-            capture,
+            source: Source::new(capture, &capturer.shared.name, index, &capturer.options),
             index,
             drops_before,
             drops_earlier: counters.dropped_iface,
@@ -103,17 +103,14 @@ impl<'a> Live<'a> {
     /// Records until stopped or until the interface is gone.
     pub(super) fn run(mut self) -> End {
         let start = Timestamp::now();
-        let linktype = self.capture.get_datalink().0;
+        let linktype = self.source.linktype();
         let header = segment_header(&self.capturer.shared.name, linktype, &self.capturer.options);
         self.capturer.writer.set_header(header, start);
         self.resumed(start, None);
         self.capturer.writer.begin(start);
         loop {
             let sync = self.capturer.options.sync;
-            let writer = &mut self.capturer.writer;
-            let taken = self
-                .capture
-                .dispatch(Some(BATCH), |packet| take(writer, &packet));
+            let taken = self.source.take(&mut self.capturer.writer);
             let idle = matches!(taken, Ok(0));
             if self.is_due(sync, idle) {
                 self.flush(idle);
@@ -130,7 +127,7 @@ impl<'a> Live<'a> {
                     self.sleep();
                 }
                 Ok(_) => self.busy = true,
-                Err(error) => return self.lost(format!("libpcap: {error}")),
+                Err(error) => return self.lost(error),
             }
         }
     }
@@ -152,8 +149,9 @@ impl<'a> Live<'a> {
             let rest = rest(self.capturer.options.buffer_bytes);
             wait([shared.wake_fd()], rest)
         } else {
-            let fds = [shared.wake_fd(), self.capture_fd()];
-            let [woken, _] = wait(fds, self.patience());
+            let fds = [shared.wake_fd(), self.source.socket()];
+            let [woken, signalled] = wait(fds, self.patience());
+            self.source.signalled(signalled);
             [woken]
         };
         if woken {
@@ -171,13 +169,6 @@ impl<'a> Live<'a> {
             return IDLE.min(sync.saturating_sub(self.last_flush.elapsed()));
         }
         IDLE
-    }
-
-    #[expect(unsafe_code, reason = "libpcap hands out its descriptor as a number")]
-    fn capture_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor belongs to `self.capture`, which stays open and is borrowed for
-        // as long as the result lives.
-        unsafe { BorrowedFd::borrow_raw(self.capture.as_raw_fd()) }
     }
 
     /// Takes commands in; true once everything received before the oldest one is in the slot.
@@ -257,18 +248,14 @@ impl<'a> Live<'a> {
             .as_ref()
             .filter(|_| alone)
             .map(|_| interface_packets(&self.capturer.shared.name));
-        if let Err(error) = socket::refuse_all(self.capture_fd()) {
+        if let Err(error) = socket::refuse_all(self.source.socket()) {
             tracing::warn!(%error, "cannot stop the socket; the last packets may be missing");
         }
         let since = Instant::now();
         while since.elapsed() < 3 * BLOCK_TIMEOUT {
-            let writer = &mut self.capturer.writer;
-            match self
-                .capture
-                .dispatch(Some(BATCH), |packet| take(writer, &packet))
-            {
+            match self.source.take(&mut self.capturer.writer) {
                 Ok(0) => {
-                    wait([self.capture_fd()], Duration::from_millis(2));
+                    wait([self.source.socket()], Duration::from_millis(2));
                 }
                 Ok(_) => {}
                 Err(_) => break,
@@ -276,11 +263,7 @@ impl<'a> Live<'a> {
         }
         // What a full kernel buffer still held when the time was up was received and must be taken.
         loop {
-            let writer = &mut self.capturer.writer;
-            match self
-                .capture
-                .dispatch(Some(BATCH), |packet| take(writer, &packet))
-            {
+            match self.source.take(&mut self.capturer.writer) {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
@@ -300,10 +283,7 @@ impl<'a> Live<'a> {
     fn take_rest(&mut self) {
         let since = Instant::now();
         while since.elapsed() < 3 * BLOCK_TIMEOUT {
-            let writer = &mut self.capturer.writer;
-            let taken = self
-                .capture
-                .dispatch(Some(BATCH), |packet| take(writer, &packet));
+            let taken = self.source.take(&mut self.capturer.writer);
             if !matches!(taken, Ok(1..)) {
                 wait([], Duration::from_millis(2));
             }
@@ -332,7 +312,7 @@ impl<'a> Live<'a> {
                 .writer
                 .silent_until(moment.at.minus(3 * BLOCK_TIMEOUT));
         }
-        match socket::take_counts(self.capture_fd()) {
+        match socket::take_counts(self.source.socket()) {
             Ok(counts) => {
                 let counters = self.capturer.writer.counters();
                 counters.received += u64::from(counts.received);

@@ -1,17 +1,18 @@
 //! The process that must not fail: captures packets and writes the ring. It parses no packet.
 //!
 //! ```text
-//! libpcap's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
+//! the kernel's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
 //! ```
 //!
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
-//! ([`fanout`]); [`writer`] encodes packets into [`slots`], mapped
+//! ([`fanout`]), which take their packets from a `source`; [`writer`] encodes packets into [`slots`], mapped
 //! memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
 //! accounting, a line a second.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
+mod blocks;
 pub mod budget;
 pub mod capture;
 pub mod client;
@@ -21,6 +22,7 @@ pub mod fanout;
 pub mod gaps;
 mod handover;
 pub mod keeper;
+mod layout;
 pub mod ledger;
 mod live;
 mod mapping;
@@ -39,6 +41,7 @@ pub mod service;
 pub mod shared;
 pub mod slots;
 pub mod socket;
+mod source;
 pub mod store;
 pub mod sync;
 pub mod watch;

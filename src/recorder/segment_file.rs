@@ -21,6 +21,7 @@ pub struct SegmentFile {
     name: SegmentName,
     visible: bool,
     direct: bool,
+    reserved: u64,
     len: u64,
 }
 
@@ -49,6 +50,7 @@ impl SegmentFile {
             name,
             visible: false,
             direct,
+            reserved: reserve,
             len: 0,
         })
     }
@@ -103,8 +105,11 @@ impl SegmentFile {
         sync_folder(&self.folder)
     }
 
-    /// Gives back the room it did not need and makes it durable for good.
+    /// Gives back the room it did not need.
     pub fn finish(&mut self) -> Result<(), IoError> {
+        if self.len == self.reserved {
+            return Ok(());
+        }
         rustix::fs::ftruncate(&self.file, self.len).at("cut", &self.path)?;
         sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path)
     }

@@ -150,6 +150,14 @@ pub fn refuse_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(result)
 }
 
+/// What went wrong with the socket since it was asked last (SO_ERROR): its interface went down or away.
+pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
+    match rustix::net::sockopt::socket_error(socket)? {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The index of a network interface by name, in this network namespace.
 pub fn interface_index(name: &str) -> Option<u32> {
     let socket = any_socket()?;
