@@ -4,16 +4,15 @@
 //! without a capture filter, which is what mirror ports carry, all that is left is to go from packet
 //! to packet: here that costs half of what libpcap's callback does, and libpcap is not asked again.
 //!
-//! The buffer is mapped a second time; how it is divided the kernel says ([`layout`]). A block is ours
+//! Where libpcap mapped the buffer and how it is divided, the kernel says ([`layout`]). A block is ours
 //! from the moment its status says so until we give it back, as a whole (packet_mmap.rst, TPACKET_V3).
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use pcap::{Active, Capture};
 
 use crate::recorder::layout;
+use crate::recorder::open::descriptor;
 use crate::time::Timestamp;
 
 /// Offsets in `struct tpacket_block_desc`.
@@ -30,36 +29,45 @@ const TAG_LEN: usize = 4;
 /// The kind of tag where the card does not say it: IEEE 802.1Q.
 const TPID: u16 = 0x8100;
 
-/// A mapped buffer.
-#[derive(Debug)]
+/// The buffer of a capture.
 pub(super) struct Blocks {
-    map: MmapRaw,
+    /// libpcap's mapping.
+    base: *mut u8,
     block_bytes: usize,
     count: usize,
     /// The block that is read next.
     next: usize,
     snaplen: usize,
+    /// Unmaps the buffer when it is closed.
+    capture: Capture<Active>,
 }
 
 impl Blocks {
-    /// Maps the buffer of a socket of which nobody is reading packets any more. `snaplen`: bytes
-    /// kept of each packet.
-    pub(super) fn map(socket: BorrowedFd<'_>, snaplen: u32) -> io::Result<Self> {
-        let layout = layout::of(socket)?;
-        let (block_bytes, count) = (layout.block_bytes, layout.blocks);
-        let len = block_bytes.checked_mul(count);
-        let len = len.filter(|len| *len > 0 && block_bytes.is_multiple_of(4096));
-        let len = len.ok_or_else(|| io::Error::other("a buffer of no size"))?;
-        let map = MmapOptions::new().len(len).map_raw(socket.as_raw_fd())?;
+    /// Takes over a capture, of whose packets libpcap is not asked any more, or gives it back and
+    /// says why. `snaplen`: bytes kept of each packet.
+    pub(super) fn new(
+        capture: Capture<Active>,
+        snaplen: u32,
+    ) -> Result<Self, (Capture<Active>, std::io::Error)> {
+        let layout = match layout::of(descriptor(&capture)) {
+            Ok(layout) => layout,
+            Err(error) => return Err((capture, error)),
+        };
         let mut blocks = Self {
-            map,
-            block_bytes,
-            count,
+            base: std::ptr::with_exposed_provenance_mut(layout.address),
+            block_bytes: layout.block_bytes,
+            count: layout.blocks,
             next: 0,
             snaplen: usize::try_from(snaplen).unwrap_or(usize::MAX),
+            capture,
         };
         blocks.next = blocks.settled_start();
         Ok(blocks)
+    }
+
+    /// Whose buffer it is.
+    pub(super) fn capture(&self) -> &Capture<Active> {
+        &self.capture
     }
 
     /// Hands on all packets of the blocks that are ready, up to the block in which `limit` is
@@ -116,8 +124,8 @@ impl Blocks {
     #[expect(unsafe_code, reason = "memory that the kernel writes to")]
     fn word32(&self, block: usize, at: usize) -> &AtomicU32 {
         let place = self.place(block, at, size_of::<AtomicU32>());
-        // SAFETY: the place lies inside the mapping, which lives as long as `self`, and is aligned,
-        // as a block begins at a page and `at` is a multiple of 4. Whoever writes to it, the kernel
+        // SAFETY: the place lies inside the mapping, which `self.capture` keeps, and is aligned, as a
+        // block begins at a page and `at` is a multiple of 4. Whoever writes to it, the kernel
         // or we, does so in one piece.
         unsafe { AtomicU32::from_ptr(place.cast()) }
     }
@@ -134,7 +142,7 @@ impl Blocks {
     fn block(&mut self, block: usize) -> &mut [u8] {
         assert!(self.is_ready(block, Ordering::Acquire), "not ours");
         let place = self.place(block, 0, self.block_bytes);
-        // SAFETY: the place lies inside the mapping, which lives as long as `self`. The kernel has
+        // SAFETY: the place lies inside the mapping, which `self.capture` keeps. The kernel has
         // handed the block over (the status was read with Acquire) and does not touch it before it
         // is given back, which takes `self`; so the slice is the only way to its bytes.
         unsafe { std::slice::from_raw_parts_mut(place, self.block_bytes) }
@@ -143,9 +151,7 @@ impl Blocks {
     fn place(&self, block: usize, at: usize, len: usize) -> *mut u8 {
         let aligned = at.is_multiple_of(len.min(8));
         assert!(aligned && block < self.count && at + len <= self.block_bytes);
-        self.map
-            .as_mut_ptr()
-            .wrapping_add(block * self.block_bytes + at)
+        self.base.wrapping_add(block * self.block_bytes + at)
     }
 }
 

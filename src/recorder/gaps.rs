@@ -1,7 +1,7 @@
 //! The record of what was not recorded: `ring/<interface>/gaps.jsonl`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,19 @@ pub struct GapLog {
 }
 
 impl GapLog {
-    /// Opens the record of a ring's folder, without the gaps that ended before `oldest`.
+    /// Opens the record of a ring's folder, without the gaps that ended before `oldest`. On a full
+    /// disk it stays as long as it is.
     pub fn open(folder: &Path, oldest: Timestamp) -> Result<Self, IoError> {
+        match Self::renew(folder, oldest) {
+            Err(error) if error.source.kind() == ErrorKind::StorageFull => {
+                tracing::warn!(%error, "the record of gaps is not shortened");
+                Self::go_on(folder)
+            }
+            opened => opened,
+        }
+    }
+
+    fn renew(folder: &Path, oldest: Timestamp) -> Result<Self, IoError> {
         let path = folder.join(GAPS_FILE);
         let mut kept = String::new();
         for gap in read_gaps(folder)?.iter().filter(|gap| gap.to >= oldest) {
@@ -38,6 +49,15 @@ impl GapLog {
         fs::rename(&fresh, &path).at("rename", &fresh)?;
         sync_folder(folder)?;
         let len = u64::try_from(kept.len()).unwrap_or(u64::MAX);
+        Ok(Self { file, path, len })
+    }
+
+    fn go_on(folder: &Path) -> Result<Self, IoError> {
+        let path = folder.join(GAPS_FILE);
+        let bytes = fs::read(&path).at("read", &path)?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n');
+        let len = u64::try_from(whole.map_or(0, |end| end + 1)).unwrap_or(0);
+        let file = options().open(&path).at("open", &path)?;
         Ok(Self { file, path, len })
     }
 
@@ -59,7 +79,7 @@ impl GapLog {
 pub fn read_gaps(folder: &Path) -> Result<Vec<Gap>, IoError> {
     let path = folder.join(GAPS_FILE);
     match fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         bytes => {
             let bytes = bytes.at("read", &path)?;
             Ok(bytes

@@ -1,5 +1,5 @@
-//! Asks the kernel how the buffer of a packet socket is divided (`NETLINK_SOCK_DIAG`,
-//! linux/packet_diag.h).
+//! Asks the kernel where the buffer of a packet socket is mapped (proc(5), `maps`) and how it is
+//! divided (`NETLINK_SOCK_DIAG`, linux/packet_diag.h).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,17 +21,45 @@ const HEADER_LEN: usize = 16;
 /// `struct packet_diag_msg`.
 const MESSAGE_LEN: usize = 16;
 
-/// A buffer of TPACKET_V3.
+/// A buffer of TPACKET_V3 in our memory: `blocks` times `block_bytes` from `address` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
+    pub(super) address: usize,
     pub(super) block_bytes: usize,
     pub(super) blocks: usize,
 }
 
-/// The layout of a socket's receive buffer; an error when it has none of version 3.
+/// The layout of a socket's receive buffer; an error when it has none of version 3, or when it is
+/// not mapped as a whole.
 pub(super) fn of(socket: BorrowedFd<'_>) -> io::Result<Layout> {
-    let inode = rustix::fs::fstat(socket)?.st_ino;
-    let inode = u32::try_from(inode).map_err(io::Error::other)?;
+    let inode = u32::try_from(rustix::fs::fstat(socket)?.st_ino).map_err(io::Error::other)?;
+    let (block_bytes, blocks) = division(inode)?;
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let (address, len) = mapped(&maps, inode).ok_or_else(nothing)?;
+    let whole = block_bytes.checked_mul(blocks) == Some(len);
+    if !whole || len == 0 || !block_bytes.is_multiple_of(4096) {
+        return Err(io::Error::other("it is not mapped as it is divided"));
+    }
+    Ok(Layout {
+        address,
+        block_bytes,
+        blocks,
+    })
+}
+
+/// Where a socket is mapped, and how many bytes of it.
+fn mapped(maps: &str, inode: u32) -> Option<(usize, usize)> {
+    let file = format!("socket:[{inode}]");
+    let line = maps.lines().find(|line| line.ends_with(&file))?;
+    let (from, rest) = line.split_once('-')?;
+    let (to, _) = rest.split_once(' ')?;
+    let from = usize::from_str_radix(from, 16).ok()?;
+    let to = usize::from_str_radix(to, 16).ok()?;
+    Some((from, to.checked_sub(from)?))
+}
+
+/// Bytes per block, and how many blocks.
+fn division(inode: u32) -> io::Result<(usize, usize)> {
     let kernel = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -72,7 +100,7 @@ fn request() -> Vec<u8> {
 }
 
 /// Looks for a socket in one answer; `None` when more are to come.
-fn search(mut rest: &[u8], inode: u32) -> Option<io::Result<Layout>> {
+fn search(mut rest: &[u8], inode: u32) -> Option<io::Result<(usize, usize)>> {
     while let Some(len) = number(rest, 0) {
         let len = usize::try_from(len).ok().filter(|len| *len >= HEADER_LEN)?;
         let message = rest.get(..len)?;
@@ -96,7 +124,7 @@ fn other() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "no buffer of TPACKET_V3")
 }
 
-fn parse(mut attributes: &[u8]) -> Option<Layout> {
+fn parse(mut attributes: &[u8]) -> Option<(usize, usize)> {
     const VERSION_3: u32 = 2;
     let (mut version, mut ring) = (None, None);
     while let (Some(len), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
@@ -115,10 +143,8 @@ fn parse(mut attributes: &[u8]) -> Option<Layout> {
         attributes = rest;
     }
     let (block_bytes, blocks) = ring.filter(|_| version == Some(VERSION_3))?;
-    Some(Layout {
-        block_bytes: usize::try_from(block_bytes).ok()?,
-        blocks: usize::try_from(blocks).ok()?,
-    })
+    let size = |number| usize::try_from(number).ok();
+    Some((size(block_bytes)?, size(blocks)?))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
@@ -165,17 +191,18 @@ mod tests {
         bytes.extend(answer(6, &[version(1), ring.clone()]));
         bytes.extend(answer(7, &[attribute(9, &[1]), version(2), ring]));
         let found = search(&bytes, 7).unwrap().unwrap();
-        let (block_bytes, blocks) = (262_144, 256);
-        assert_eq!(
-            found,
-            Layout {
-                block_bytes,
-                blocks
-            }
-        );
+        assert_eq!(found, (262_144, 256));
         let old = search(&bytes, 6).unwrap().unwrap_err();
         assert_eq!(old.kind(), io::ErrorKind::Unsupported);
         assert!(search(&bytes, 8).is_none(), "more may come");
+    }
+
+    #[test]
+    fn the_mapping_is_found_by_the_sockets_number() {
+        let maps = "7f00-7f10 rw-s 00000000 00:08 12     socket:[12]\n\
+                    a000-a800 rw-s 00000000 00:08 123    socket:[123]\n";
+        assert_eq!(mapped(maps, 123), Some((0xa000, 0x800)));
+        assert_eq!(mapped(maps, 23), None);
     }
 
     proptest! {

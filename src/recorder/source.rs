@@ -14,15 +14,19 @@ use crate::recorder::writer::SlotWriter;
 
 /// An open capture.
 pub(super) struct Source {
-    capture: Capture<Active>,
-    /// Its buffer, where we walk it.
-    blocks: Option<Blocks>,
+    packets: Packets,
     name: String,
     index: u32,
     /// Whether the socket had something to say since packets were looked for.
     signalled: bool,
     /// When the interface was found to be down, until packets come again.
     down: Option<Instant>,
+}
+
+/// Who goes from packet to packet.
+enum Packets {
+    Walked(Blocks),
+    Libpcap(Capture<Active>),
 }
 
 impl Source {
@@ -34,8 +38,7 @@ impl Source {
         options: &CaptureOptions,
     ) -> Self {
         Self {
-            blocks: walk(&capture, name, options),
-            capture,
+            packets: walk(capture, name, options),
             name: name.to_owned(),
             index,
             signalled: false,
@@ -43,14 +46,21 @@ impl Source {
         }
     }
 
+    fn capture(&self) -> &Capture<Active> {
+        match &self.packets {
+            Packets::Walked(blocks) => blocks.capture(),
+            Packets::Libpcap(capture) => capture,
+        }
+    }
+
     /// The DLT_ value of its packets.
     pub(super) fn linktype(&self) -> i32 {
-        self.capture.get_datalink().0
+        self.capture().get_datalink().0
     }
 
     /// Its socket.
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        descriptor(&self.capture)
+        descriptor(self.capture())
     }
 
     /// Says whether the socket spoke up.
@@ -62,13 +72,16 @@ impl Source {
     /// there will be no more.
     #[inline]
     pub(super) fn take(&mut self, writer: &mut SlotWriter) -> Result<usize, String> {
-        let Some(blocks) = &mut self.blocks else {
-            return self
-                .capture
-                .dispatch(Some(BATCH), |packet| take(writer, &packet))
-                .map_err(|error| format!("libpcap: {error}"));
+        let taken = match &mut self.packets {
+            Packets::Walked(blocks) => {
+                blocks.take(BATCH, |at, wire, data| writer.packet(at, wire, data))
+            }
+            Packets::Libpcap(capture) => {
+                return capture
+                    .dispatch(Some(BATCH), |packet| take(writer, &packet))
+                    .map_err(|error| format!("libpcap: {error}"));
+            }
         };
-        let taken = blocks.take(BATCH, |at, wire, data| writer.packet(at, wire, data));
         if taken == 0 && std::mem::take(&mut self.signalled) {
             self.hear_errors()?;
         }
@@ -106,16 +119,18 @@ impl Source {
 
 /// The buffer, where there is nothing in it but what is to be recorded, as it is: Ethernet, no filter
 /// that libpcap might have to apply itself, no loopback, of which it leaves packets out.
-fn walk(capture: &Capture<Active>, name: &str, options: &CaptureOptions) -> Option<Blocks> {
+fn walk(capture: Capture<Active>, name: &str, options: &CaptureOptions) -> Packets {
     let plain = capture.get_datalink() == Linktype::ETHERNET
         && options.filter.is_empty()
         && !is_loopback(name);
     if !plain {
-        return None;
+        return Packets::Libpcap(capture);
     }
-    let blocks = Blocks::map(descriptor(capture), options.snaplen);
-    if let Err(error) = &blocks {
-        tracing::info!(interface = name, %error, "libpcap walks the kernel's buffer");
+    match Blocks::new(capture, options.snaplen) {
+        Ok(blocks) => Packets::Walked(blocks),
+        Err((capture, error)) => {
+            tracing::info!(interface = name, %error, "libpcap walks the kernel's buffer");
+            Packets::Libpcap(capture)
+        }
     }
-    blocks.ok()
 }

@@ -21,6 +21,8 @@ const SYNC: &str = "250ms";
 /// The worst that a cut may cost; docs/RELIABILITY.md promises this of `sync = "1s"`.
 const WORST: Duration = Duration::from_secs(2);
 const IMAGE_BYTES: u64 = 320 << 20;
+/// Each incident that is released leaves a tombstone, a block on the disk: some 13 in a cut.
+const CUT_BYTES: u64 = 128 << 10;
 
 #[test]
 fn ext4_keeps_every_promise_through_power_cuts() {
@@ -139,9 +141,10 @@ fn power_cuts(kind: Kind) {
         .tempdir_in("/dev/shm")
         .unwrap();
     let image = images.path().join("disk");
+    kind.make(&image, IMAGE_BYTES + cuts * CUT_BYTES);
     let (traffic, thread) = Traffic::start(Sender::new(&mirror.sender, 0, 256));
     let figures = with_own_mounts(|| {
-        let mut cutter = Cutter::new(&site, &mirror, &traffic, kind, &image);
+        let mut cutter = Cutter::new(&site, &mirror, &traffic, &image);
         for round in 0..cuts {
             let life = Life::next(&mut dice, round);
             cutter.live(&life, round);
@@ -187,14 +190,7 @@ struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    fn new(
-        site: &'a Site,
-        mirror: &'a Mirror,
-        traffic: &'a Traffic,
-        kind: Kind,
-        image: &'a Path,
-    ) -> Self {
-        kind.make(image, IMAGE_BYTES);
+    fn new(site: &'a Site, mirror: &'a Mirror, traffic: &'a Traffic, image: &'a Path) -> Self {
         Self {
             site,
             mirror,
@@ -449,7 +445,7 @@ fn reordered_and_torn(kind: Kind) {
         let mut sealed = 0;
         for state in 0..states {
             let image = images.path().join("state");
-            let (mut promises, cut) = make_state(&mut dice, &logged, &base, &image);
+            let (mut promises, cut) = make_state(&mut dice, &logged, (&base, &image), kind.atom());
             sealed += promises.to_be_found().count();
             let complaints = check_state(&site, &mirror, &image, &mut promises);
             assert!(
@@ -462,8 +458,9 @@ fn reordered_and_torn(kind: Kind) {
     traffic.over.store(true, Ordering::Relaxed);
     thread.join().unwrap();
     let injected = format!(
-        "{}: all writes before the last flush, any part of the later ones, some torn at 512 bytes",
-        kind.name()
+        "{}: all writes before the last flush, any part of the later ones, some torn at {} bytes",
+        kind.name(),
+        kind.atom()
     );
     let figure = format!(
         "0 states bad: each mounts, recovers and records; {sealed} sealed incidents verified"
@@ -514,7 +511,12 @@ fn mixed_run(site: &Site, mirror: &Mirror, traffic: &Traffic, paths: (&Path, &Pa
 }
 
 /// A disk as a cut somewhere in the log could have left it, and what had been promised by then.
-fn make_state(dice: &mut Dice, logged: &[Logged], base: &Path, image: &Path) -> (Promises, usize) {
+fn make_state(
+    dice: &mut Dice,
+    logged: &[Logged],
+    (base, image): (&Path, &Path),
+    atom: usize,
+) -> (Promises, usize) {
     use std::os::unix::fs::FileExt;
     let cut = usize::try_from(dice.between(1, logged.len() as u64 + 1)).unwrap();
     let flushed = logged[..cut]
@@ -534,8 +536,8 @@ fn make_state(dice: &mut Dice, logged: &[Logged], base: &Path, image: &Path) -> 
                         continue;
                     }
                     if dice.between(0, 10) < 3 {
-                        let sectors = u64::try_from(kept / 512).unwrap();
-                        kept = usize::try_from(dice.between(0, sectors + 1)).unwrap() * 512;
+                        let atoms = u64::try_from(kept / atom).unwrap();
+                        kept = usize::try_from(dice.between(0, atoms + 1)).unwrap() * atom;
                     }
                 }
                 file.write_all_at(&bytes[..kept], *at).unwrap();

@@ -58,6 +58,16 @@ impl Kind {
         }
     }
 
+    /// What a disk writes whole or not at all, in bytes. XFS takes a block of metadata whose first
+    /// 512 bytes made it for whole (recovery goes by the sequence number in them), so that it asks
+    /// for disks that write 4 KiB at once; torn at 512 it refused to mount in 2 of 206 states.
+    pub(crate) fn atom(self) -> usize {
+        match self {
+            Self::Ext4 => 512,
+            Self::Xfs => 4096,
+        }
+    }
+
     /// Makes one in a new file of `bytes`.
     pub(crate) fn make(self, image: &Path, bytes: u64) {
         File::create(image).unwrap().set_len(bytes).unwrap();
