@@ -3,6 +3,7 @@
 //! Header blocks go into a `Vec`; packets go straight into a caller's slice, because the capture
 //! thread encodes into mapped memory and must not allocate.
 
+use crate::pcapng::copy::streamed;
 use crate::pcapng::{BLOCK_EPB, BLOCK_IDB, BLOCK_SHB, OPT_COMMENT, OPT_END};
 use crate::time::Timestamp;
 
@@ -105,6 +106,38 @@ pub fn epb(
     original_len: u32,
     data: &[u8],
 ) -> Option<usize> {
+    epb_by(
+        dst,
+        interface_id,
+        at,
+        original_len,
+        data,
+        <[u8]>::copy_from_slice,
+    )
+}
+
+/// The same past the cache, for who does not read it again: nobody may look at `dst` before
+/// [`settle`](super::copy::settle).
+#[inline]
+pub fn epb_streamed(
+    dst: &mut [u8],
+    interface_id: u32,
+    at: Timestamp,
+    original_len: u32,
+    data: &[u8],
+) -> Option<usize> {
+    epb_by(dst, interface_id, at, original_len, data, streamed)
+}
+
+#[inline]
+fn epb_by(
+    dst: &mut [u8],
+    interface_id: u32,
+    at: Timestamp,
+    original_len: u32,
+    data: &[u8],
+    copy: impl FnOnce(&mut [u8], &[u8]),
+) -> Option<usize> {
     let len = epb_len(data.len());
     let total = u32::try_from(len).ok()?.to_le_bytes();
     let caplen = u32::try_from(data.len()).ok()?.to_le_bytes();
@@ -126,7 +159,7 @@ pub fn epb(
     if let Some(last) = body.last_chunk_mut::<4>() {
         *last = [0; 4];
     }
-    body.get_mut(..data.len())?.copy_from_slice(data);
+    copy(body.get_mut(..data.len())?, data);
     *tail = total;
     Some(len)
 }

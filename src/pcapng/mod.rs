@@ -1,9 +1,11 @@
 //! pcapng (draft-ietf-opsawg-pcapng): blocks in, bytes out and back. No I/O here.
 //!
 //! [`encode`] writes the four blocks we use (SHB, IDB, EPB, ISB), always little-endian; [`decode`]
-//! reads everybody's, from slices, and [`stream`] from anything that can be read. [`isb`] is our profile of the Interface Statistics Block: counters by cause, the mark of a sealed segment
+//! reads everybody's, from slices, and [`stream`] from anything that can be read; [`copy`] is how a packet's bytes get
+//! into a block that nobody reads soon. [`isb`] is our profile of the Interface Statistics Block: counters by cause, the mark of a sealed segment
 //! and the padding that keeps a segment's length a multiple of the disk's block size.
 
+pub mod copy;
 pub mod decode;
 pub mod encode;
 pub mod isb;

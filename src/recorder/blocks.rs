@@ -70,21 +70,21 @@ impl Blocks {
         &self.capture
     }
 
-    /// Hands on all packets of the blocks that are ready, up to the block in which `limit` is
-    /// reached, as time, length on the wire, and bytes; how many.
+    /// Hands on all packets of the next block as time, length on the wire, and bytes; how many, or
+    /// `None` when the block is not ready. It stays ours until [`Self::give_back`].
     #[inline]
-    pub(super) fn take(
-        &mut self,
-        limit: usize,
-        mut packet: impl FnMut(Timestamp, u32, &[u8]),
-    ) -> usize {
-        let (mut taken, snaplen) = (0, self.snaplen);
-        while taken < limit && self.is_ready(self.next, Ordering::Acquire) {
-            taken += read(self.block(self.next), snaplen, &mut packet);
-            self.give_back(self.next);
-            self.next = (self.next + 1) % self.count;
-        }
-        taken
+    pub(super) fn take(&mut self, mut packet: impl FnMut(Timestamp, u32, &[u8])) -> Option<usize> {
+        let snaplen = self.snaplen;
+        self.is_ready(self.next, Ordering::Acquire)
+            .then(|| read(self.block(self.next), snaplen, &mut packet))
+    }
+
+    /// Gives the block that was taken back to the kernel.
+    #[inline]
+    pub(super) fn give_back(&mut self) {
+        self.word32(self.next, STATUS)
+            .store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.next = (self.next + 1) % self.count;
     }
 
     /// Where to begin: the oldest block that is ready, or the one being filled. The kernel works on
@@ -114,11 +114,6 @@ impl Blocks {
 
     fn is_ready(&self, block: usize, order: Ordering) -> bool {
         self.word32(block, STATUS).load(order) & libc::TP_STATUS_USER != 0
-    }
-
-    fn give_back(&self, block: usize) {
-        self.word32(block, STATUS)
-            .store(libc::TP_STATUS_KERNEL, Ordering::Release);
     }
 
     #[expect(unsafe_code, reason = "memory that the kernel writes to")]

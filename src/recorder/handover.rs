@@ -1,7 +1,7 @@
 //! Who may touch what of a slot, between two threads and across the death of a process.
 //!
 //! A [`Slot`] is the right to a whole slot. [`Slot::begin`] splits it into a [`SlotFill`], the
-//! only writer, of the bytes from `committed` on, and a [`SlotRead`], which sees only the bytes
+//! only writer, of bytes beyond `committed`, and a [`SlotRead`], which sees only the bytes
 //! below `committed`, which no one writes any more. Both are needed to make it a [`Slot`] again.
 //!
 //! `tests/loom` compiles this very file and the writer's over a memory that notices races, and
@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::pcapng::copy::settle;
 use crate::recorder::slots::Slots;
 use crate::time::Timestamp;
 
@@ -115,29 +116,42 @@ pub struct SlotFill {
 }
 
 impl SlotFill {
-    /// The bytes not committed yet.
+    /// The bytes not taken yet.
     #[inline]
     pub fn tail(&mut self) -> &mut [u8] {
         self.slots.uncommitted(self.index, self.len)
     }
 
-    /// Commits the first `bytes` of [`Self::tail`]: from now on they survive the process.
+    /// Takes the first `bytes` of [`Self::tail`]. The reading half and a successor see them after
+    /// [`Self::publish`].
     #[inline]
-    pub fn commit(&mut self, bytes: usize) {
+    pub fn advance(&mut self, bytes: usize) {
         self.len = (self.len + bytes).min(self.slots.slot_bytes());
+    }
+
+    /// Commits what was taken: from now on it survives the process.
+    #[inline]
+    pub fn publish(&mut self) {
+        settle();
         self.slots.record(self.index, COMMITTED).store(
             u64::try_from(self.len).unwrap_or(u64::MAX),
             Ordering::Release,
         );
     }
 
-    /// Bytes committed.
+    /// Takes and commits the first `bytes` of [`Self::tail`].
+    pub fn commit(&mut self, bytes: usize) {
+        self.advance(bytes);
+        self.publish();
+    }
+
+    /// Bytes taken.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is committed.
+    /// Whether nothing is taken.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

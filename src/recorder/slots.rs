@@ -228,8 +228,8 @@ impl Slots {
         );
         // SAFETY: slot and offset were just checked, so the address is inside the mapping.
         let start = unsafe { self.map.as_mut_ptr().add(self.offset(slot) + from) };
-        // SAFETY: the rest of the slot is inside the mapping. `from` is the fill's own committed
-        // length, so no `SlotRead` sees these bytes, and `SlotFill` is neither Clone nor shared:
+        // SAFETY: the rest of the slot is inside the mapping. `from` is what the fill has
+        // taken, no less than what it committed, so no `SlotRead` sees these bytes, and `SlotFill` is neither Clone nor shared:
         // its `tail` borrows it mutably for as long as this slice lives.
         unsafe { std::slice::from_raw_parts_mut(start, self.slot_bytes - from) }
     }

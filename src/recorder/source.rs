@@ -73,13 +73,11 @@ impl Source {
     #[inline]
     pub(super) fn take(&mut self, writer: &mut SlotWriter) -> Result<usize, String> {
         let taken = match &mut self.packets {
-            Packets::Walked(blocks) => {
-                blocks.take(BATCH, |at, wire, data| writer.packet(at, wire, data))
-            }
+            Packets::Walked(blocks) => walked(blocks, writer),
             Packets::Libpcap(capture) => {
-                return capture
-                    .dispatch(Some(BATCH), |packet| take(writer, &packet))
-                    .map_err(|error| format!("libpcap: {error}"));
+                let taken = capture.dispatch(Some(BATCH), |packet| take(writer, &packet));
+                writer.publish();
+                return taken.map_err(|error| format!("libpcap: {error}"));
             }
         };
         if taken == 0 && std::mem::take(&mut self.signalled) {
@@ -115,6 +113,22 @@ impl Source {
         }
         Err("the interface went down, and its name is gone".to_owned())
     }
+}
+
+/// Takes the blocks that are ready, up to the one in which a batch is full; how many packets. The kernel
+/// has a block back when its packets would survive us.
+#[inline]
+fn walked(blocks: &mut Blocks, writer: &mut SlotWriter) -> usize {
+    let mut taken = 0;
+    while taken < BATCH {
+        let Some(count) = blocks.take(|at, wire, data| writer.packet(at, wire, data)) else {
+            break;
+        };
+        writer.publish();
+        blocks.give_back();
+        taken += count;
+    }
+    taken
 }
 
 /// The buffer, where there is nothing in it but what is to be recorded, as it is: Ethernet, no filter

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
-use crate::pcapng::encode::{epb, epb_len};
+use crate::pcapng::encode::{epb_len, epb_streamed};
 use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample};
 use crate::recorder::ledger::{Ledger, Second};
 use crate::recorder::order::Order;
@@ -190,7 +190,8 @@ impl SlotWriter {
         }
     }
 
-    /// Takes a packet: `original_len` bytes on the wire, `data` captured.
+    /// Takes a packet: `original_len` bytes on the wire, `data` captured. It survives the process from
+    /// the next [`Self::publish`] on.
     #[inline]
     pub fn packet(&mut self, at: Timestamp, original_len: u32, data: &[u8]) {
         let need = epb_len(data.len()) + RESERVE;
@@ -209,8 +210,8 @@ impl SlotWriter {
             return;
         }
         let Some(fill) = &mut self.fill else { return };
-        if let Some(len) = epb(fill.tail(), 0, at, original_len, data) {
-            fill.commit(len);
+        if let Some(len) = epb_streamed(fill.tail(), 0, at, original_len, data) {
+            fill.advance(len);
             self.order.packet(at);
             self.counters.written += 1;
             let captured = u64::try_from(data.len()).unwrap_or(0);
@@ -218,6 +219,15 @@ impl SlotWriter {
             self.counters.truncated += u64::from(u64::from(original_len) > captured);
         } else {
             self.counters.dropped_ring += 1;
+        }
+    }
+
+    /// Makes what was taken so far survive the process: to be called once for many packets, before
+    /// the kernel gets their memory back.
+    #[inline]
+    pub fn publish(&mut self) {
+        if let Some(fill) = &mut self.fill {
+            fill.publish();
         }
     }
 
