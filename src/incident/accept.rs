@@ -83,7 +83,7 @@ fn decide(engine: &Engine, batch: &mut Vec<Submission>) -> (Vec<Taken>, Vec<Answ
             answers.push(answer);
         } else {
             let why = "the evidence quota is used up, new precursors are not kept";
-            drop(answer.send(Err(Refused::Journal(why.to_owned()))));
+            drop(answer.send(Err(Refused::Full(why.to_owned()))));
         }
     }
     (all, answers)

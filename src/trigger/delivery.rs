@@ -1,5 +1,7 @@
 //! Handing triggers in, and holding on to them while the journal cannot be written.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,6 +25,8 @@ pub struct Delivery {
     intake: Intake,
     handle: SourceHandle,
     stop: CancellationToken,
+    /// Whether the last trigger found no room.
+    full: Arc<AtomicBool>,
 }
 
 impl Delivery {
@@ -32,6 +36,7 @@ impl Delivery {
             intake,
             handle,
             stop,
+            full: Arc::default(),
         }
     }
 
@@ -47,6 +52,8 @@ impl Delivery {
 
     /// Returns once the trigger is durable. While the journal cannot be written it is offered
     /// again each second: the source stands still meanwhile, which is the back-pressure wanted.
+    /// A precursor for which there is no room is counted as refused and let go, or a full quota
+    /// would stop the source and with it the faults that still have room.
     pub async fn deliver(&self, trigger: Trigger) -> Result<(), Stopping> {
         let mut refused = false;
         loop {
@@ -57,12 +64,20 @@ impl Delivery {
             match answer {
                 Ok(_) => {
                     self.handle.triggered();
-                    if refused {
+                    if self.full.swap(false, Ordering::Relaxed) || refused {
                         self.handle.set(SourceState::Ok, "");
                     }
                     return Ok(());
                 }
                 Err(Refused::Stopping) => return Err(Stopping),
+                Err(Refused::Full(why)) => {
+                    self.full.store(true, Ordering::Relaxed);
+                    self.handle.count(Count::Refused);
+                    if self.handle.set(SourceState::Failing, &why) {
+                        tracing::warn!(source = self.handle.name(), "trigger not kept: {why}");
+                    }
+                    return Ok(());
+                }
                 Err(Refused::Journal(why)) => {
                     refused = true;
                     self.handle.count(Count::Refused);
@@ -124,5 +139,34 @@ mod tests {
         assert_eq!(task.await.unwrap(), Ok(()));
         assert_eq!(handle.status().triggers, 1);
         assert_eq!(handle.get(Count::Refused), 1);
+    }
+
+    #[tokio::test]
+    async fn a_precursor_without_room_does_not_hold_up_what_follows() {
+        let (intake, mut submissions) = Intake::new(4);
+        let handle = Sources::default().register(Kind::Probe, "x");
+        let delivery = Delivery::new(intake, handle.clone(), CancellationToken::new());
+        let now = Timestamp::from_ns(1);
+        let weak = Trigger::new(Kind::Probe, "x", "weak", "t", now, now);
+        let fault = Trigger::new(Kind::Probe, "x", "fault", "t", now, now);
+        let task = tokio::spawn(async move {
+            delivery.deliver(weak).await?;
+            delivery.deliver(fault).await
+        });
+        let first = submissions.recv().await.unwrap();
+        let full = Refused::Full("the quota is used up".to_owned());
+        first.answer.send(Err(full)).unwrap();
+        let second = submissions.recv().await.unwrap();
+        assert_eq!(second.trigger.subject, "fault");
+        assert_eq!(handle.status().detail, "the quota is used up");
+        let accepted = Accepted {
+            incident: "i".to_owned(),
+            joined: false,
+        };
+        second.answer.send(Ok(accepted)).unwrap();
+        assert_eq!(task.await.unwrap(), Ok(()));
+        assert_eq!(handle.status().triggers, 1);
+        assert_eq!(handle.get(Count::Refused), 1);
+        assert_eq!(handle.status().state, SourceState::Ok);
     }
 }

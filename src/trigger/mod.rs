@@ -163,15 +163,19 @@ pub struct Accepted {
     pub joined: bool,
 }
 
-/// Why a trigger was not taken. The sender should try again later.
+/// Why a trigger was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The journal could not be written; the text says why.
+    /// The journal could not be written; the text says why. The sender should try again later.
     #[error("the trigger journal cannot be written: {0}")]
     Journal(String),
-    /// The server is stopping.
+    /// The server is stopping. The sender should try again later.
     #[error("the server is stopping")]
     Stopping,
+    /// There is no room for what it would open; the text says why. Trying again is of no use until
+    /// a person made room.
+    #[error("not kept: {0}")]
+    Full(String),
 }
 
 /// One trigger on its way to the journal, with the place its answer goes.
