@@ -27,7 +27,7 @@ use wirewitness::trigger::sources::{Ready, TriggerConfig, start};
 use wirewitness::trigger::status::{SourceState, SourceStatus, Sources};
 use wirewitness::trigger::syslog::SyslogConfig;
 use wirewitness::trigger::webhook::{Hook, HookOutcome, WebhookConfig};
-use wirewitness::trigger::{Accepted, Intake, Submission, Trigger};
+use wirewitness::trigger::{Accepted, Intake, Submission, Trigger, TriggerAnswer};
 
 /// Far longer than anything here takes: reaching it is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,16 +71,19 @@ impl Running {
     }
 
     /// The next trigger, not answered yet.
-    async fn submission(&mut self) -> Submission {
+    async fn submission(&mut self) -> (Trigger, TriggerAnswer) {
         let next = tokio::time::timeout(PATIENCE, self.submissions.recv()).await;
-        next.expect("a trigger in time").expect("the sources run")
+        match next.expect("a trigger in time").expect("the sources run") {
+            Submission::Trigger(trigger, answer) => (*trigger, answer),
+            Submission::Resolution(resolution, _) => panic!("not a trigger: {resolution:?}"),
+        }
     }
 
     /// The next trigger, journalled.
     async fn trigger(&mut self) -> Trigger {
-        let submission = self.submission().await;
-        accept(submission.answer);
-        submission.trigger
+        let (trigger, answer) = self.submission().await;
+        accept(answer);
+        trigger
     }
 
     fn status(&self, name: &str) -> SourceStatus {
@@ -277,7 +280,7 @@ async fn a_tcp_sender_is_read_no_further_than_what_is_journalled() {
         assert!(written < 256 << 20, "it is read on");
     }
     assert_eq!(running.status("tcp://127.0.0.1:0").counters["received"], 1);
-    accept(held.answer);
+    accept(held.1);
     // The filler was one long line; after it the next message is found.
     stream
         .write_all(b"\n<11>ERROR peer=192.0.2.2\n")
@@ -330,7 +333,7 @@ async fn a_storm_over_udp_is_journalled_side_by_side() {
         held.push(running.submission().await);
     }
     for submission in held {
-        accept(submission.answer);
+        accept(submission.1);
     }
     running
         .until("udp://127.0.0.1:0", |status| status.triggers == 200)

@@ -3,18 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::engine::Engine;
+use super::id::IncidentId;
 use super::journal::Entry;
-use super::table::Taken;
+use super::table::{Settled, Taken};
 use super::tend;
-use crate::trigger::{Accepted, Refused, Submission};
+use crate::trigger::{Accepted, Refused, ResolutionAnswer, Submission, TriggerAnswer};
 
 /// Submissions decided on at once: what arrives during one sync shares the next.
 const BATCH: usize = 1024;
 
-type Answer = oneshot::Sender<Result<Accepted, Refused>>;
+/// Where an answer goes. A source that no longer waits for it loses nothing.
+enum Answer {
+    Trigger(TriggerAnswer),
+    Resolution(ResolutionAnswer),
+}
+
+impl Answer {
+    fn send(self, result: Result<Accepted, Refused>) {
+        match self {
+            Self::Trigger(answer) => drop(answer.send(result)),
+            Self::Resolution(answer) => drop(answer.send(result.map(Some))),
+        }
+    }
+}
 
 /// Takes submissions until the engine stops.
 pub(super) async fn run(engine: Arc<Engine>, mut submissions: mpsc::Receiver<Submission>) {
@@ -45,45 +59,60 @@ async fn take(engine: &Arc<Engine>, batch: &mut Vec<Submission>) {
         }
         drop(table);
         for answer in answers {
-            drop(answer.send(Err(Refused::Journal(why.clone()))));
+            answer.send(Err(Refused::Journal(why.clone())));
         }
         return;
     }
     for (entry, ((id, joined, _), answer)) in entries.iter().zip(rest.into_iter().zip(answers)) {
-        if let Entry::Trigger {
-            number,
-            window,
-            trigger,
-            ..
-        } = entry
-        {
-            let opened = engine.table().record(&id, *number, *window, trigger);
-            if let Some(incident) = opened {
-                tracing::info!(incident = %id, subject = incident.subject, "incident opened");
-                engine.changed(incident);
-                tend::spawn(engine, id.clone());
-            }
-        }
-        let accepted = Accepted {
-            incident: id.into(),
-            joined,
-        };
-        // A source that no longer waits loses nothing.
-        drop(answer.send(Ok(accepted)));
+        enact(engine, entry);
+        answer.send(Ok(accepted(id, joined)));
     }
 }
 
+/// Makes a durable entry visible, and tends the incident it opened.
+fn enact(engine: &Arc<Engine>, entry: &Entry) {
+    let shown = engine.table().enact(entry);
+    for incident in shown.changed {
+        engine.changed(incident);
+    }
+    if let Some((id, incident)) = shown.opened {
+        tracing::info!(incident = %id, subject = incident.subject, "incident opened");
+        engine.changed(incident);
+        tend::spawn(engine, id);
+    }
+}
+
+fn accepted(id: IncidentId, joined: bool) -> Accepted {
+    Accepted {
+        incident: id.into(),
+        joined,
+    }
+}
+
+/// Decides on a batch; what needs no entry in the journal is answered at once.
 fn decide(engine: &Engine, batch: &mut Vec<Submission>) -> (Vec<Taken>, Vec<Answer>) {
     let full = engine.full.load(Ordering::Relaxed);
     let (mut all, mut answers) = (Vec::new(), Vec::new());
     let mut table = engine.table();
-    for Submission { trigger, answer } in batch.drain(..) {
-        if let Some(taken) = table.take(trigger, full) {
-            all.push(taken);
-            answers.push(answer);
-        } else {
-            let why = "the evidence quota is used up, new precursors are not kept";
-            drop(answer.send(Err(Refused::Full(why.to_owned()))));
+    for submission in batch.drain(..) {
+        match submission {
+            Submission::Trigger(trigger, answer) => {
+                if let Some(taken) = table.take(*trigger, full) {
+                    all.push(taken);
+                    answers.push(Answer::Trigger(answer));
+                } else {
+                    let why = "the evidence quota is used up, new precursors are not kept";
+                    drop(answer.send(Err(Refused::Full(why.to_owned()))));
+                }
+            }
+            Submission::Resolution(resolution, answer) => match table.settle(*resolution) {
+                Settled::Nothing => drop(answer.send(Ok(None))),
+                Settled::Known(id) => drop(answer.send(Ok(Some(accepted(id, true))))),
+                Settled::Taken(taken) => {
+                    all.push(*taken);
+                    answers.push(Answer::Resolution(answer));
+                }
+            },
         }
     }
     (all, answers)

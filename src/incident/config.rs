@@ -17,6 +17,9 @@ pub struct EvidenceConfig {
     /// How many bytes evidence may hold. Then the oldest precursors go, and new ones are refused;
     /// incidents never silently.
     pub quota: ByteSize,
+    /// A sealed precursor goes by itself after this, unless a fault promoted it.
+    #[serde(with = "span")]
+    pub keep_precursors: Duration,
 }
 
 impl Default for EvidenceConfig {
@@ -24,6 +27,7 @@ impl Default for EvidenceConfig {
         Self {
             path: PathBuf::from("/var/lib/wirewitness/incidents"),
             quota: ByteSize::gib(200),
+            keep_precursors: Duration::from_hours(7 * 24),
         }
     }
 }
@@ -45,6 +49,10 @@ pub struct WindowConfig {
     /// next incident.
     #[serde(with = "span")]
     pub longest: Duration,
+    /// A fault promotes the precursors of its subject that came within this span before it: they
+    /// are kept as incidents are, and it says how much earlier its first sign was.
+    #[serde(with = "span")]
+    pub promote: Duration,
 }
 
 impl Default for WindowConfig {
@@ -54,6 +62,7 @@ impl Default for WindowConfig {
             after: Duration::from_mins(1),
             cooldown: Duration::from_mins(5),
             longest: Duration::from_hours(1),
+            promote: Duration::from_mins(30),
         }
     }
 }

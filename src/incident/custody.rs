@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::TimelineEntry;
+use super::model::{Note, TimelineEntry};
 use crate::time::Timestamp;
-use crate::trigger::{Grade, Kind, Trigger, cut};
+use crate::trigger::{Grade, Kind, Resolution, Trigger, cut};
 
 /// The file of the custody record.
 pub const CUSTODY_FILE: &str = "custody.jsonl";
@@ -50,7 +50,7 @@ pub(super) fn seal_detail(manifest_sha256: &str) -> String {
     format!("manifest.json sha256:{manifest_sha256}")
 }
 
-/// One trigger, or under a flood several in one line.
+/// One trigger, or under a flood several in one line; or a note, whose count is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineLine {
     /// Its number among the incident's triggers; 1 opened it.
@@ -72,6 +72,12 @@ pub struct TimelineLine {
     /// The sender's identity of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup_key: Option<String>,
+    /// What the line says when it is not a trigger; its number is that of the last one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
+    /// What the sender sent, secrets blanked; with the first triggers of an incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 impl TimelineLine {
@@ -91,6 +97,42 @@ impl TimelineLine {
             grade: trigger.grade,
             text: cut(&trigger.text, limit).to_owned(),
             dedup_key: trigger.dedup_key.clone(),
+            note: None,
+            body: trigger.body.clone(),
+        }
+    }
+
+    /// That the event is over, after `triggers` triggers.
+    pub(super) fn resolved(triggers: u64, grade: Grade, resolution: &Resolution) -> Self {
+        Self {
+            number: triggers,
+            count: 0,
+            at: resolution.at,
+            received: resolution.received,
+            kind: resolution.kind,
+            source: resolution.source.clone(),
+            grade,
+            text: resolution.text.clone(),
+            dedup_key: None,
+            note: Some(Note::Resolved),
+            body: None,
+        }
+    }
+
+    /// That the fault in `incident`, opened by `trigger`, promoted a precursor of `triggers`.
+    pub(super) fn promoted(triggers: u64, incident: &str, trigger: &Trigger) -> Self {
+        Self {
+            number: triggers,
+            count: 0,
+            at: trigger.at,
+            received: trigger.received,
+            kind: trigger.kind,
+            source: trigger.source.clone(),
+            grade: Grade::Incident,
+            text: incident.to_owned(),
+            dedup_key: None,
+            note: Some(Note::Promoted),
+            body: None,
         }
     }
 
@@ -106,6 +148,8 @@ impl TimelineLine {
             kind: self.kind,
             source: self.source.clone(),
             text: self.text.clone(),
+            grade: self.grade,
+            note: self.note,
         }
     }
 }

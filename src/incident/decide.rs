@@ -7,6 +7,10 @@
 //!   in it, or it comes within the cool-down. A fault does not join a closed precursor.
 //! - A window grows with what joins it, up to `longest`; a fault that lasts longer opens the next
 //!   incident, so that a week of flapping is not six minutes of evidence.
+//! - A resolution ends an open incident's window, and what comes later of its subject is a new
+//!   fault. From the second fault within the cool-down on the subject flaps: a resolution then
+//!   ends nothing, and the cool-down joins what follows, so that flapping does not open an incident each time.
+//! - A fault promotes the precursors of its subject that are not older than `promote`.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,8 +18,10 @@ use std::time::Duration;
 use super::config::WindowConfig;
 use super::id::IncidentId;
 use crate::time::{Timestamp, Window};
-use crate::trigger::{Grade, Kind, Trigger};
+use crate::trigger::{Grade, Kind, Resolution, Trigger};
 
+/// Kept after a resolution: that it works again is evidence too.
+const TAIL: Duration = Duration::from_secs(2);
 /// Incidents remembered per subject as candidates to join.
 const CANDIDATES_MAX: usize = 8;
 
@@ -26,6 +32,10 @@ pub(super) struct Life {
     pub(super) window: Window,
     /// The latest instant of its triggers.
     pub(super) last: Timestamp,
+    /// When it was last said to be over.
+    pub(super) resolved: Option<Timestamp>,
+    /// Whether another incident of its subject was over shortly before it began.
+    pub(super) flaps: bool,
     /// Whether it still collects.
     pub(super) open: bool,
     /// Its weight.
@@ -41,6 +51,17 @@ pub(super) enum Decision {
     Open(Window),
     /// It joins this incident, whose window becomes this.
     Join(IncidentId, Window),
+}
+
+/// What a resolution does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// No incident that it concerns.
+    Nothing,
+    /// This incident was over already.
+    Known(IncidentId),
+    /// It ends this incident, whose window becomes this.
+    End(IncidentId, Window),
 }
 
 /// The instant a trigger stands for: its own clock, but never the future.
@@ -87,7 +108,8 @@ fn joins(life: &Life, at: Timestamp, asked: &Window, grade: Grade, config: &Wind
     if life.grade == Grade::Precursor && grade == Grade::Incident {
         return false;
     }
-    life.window.from <= at && (at < life.window.to || at <= cools)
+    let cooling = (life.resolved.is_none() || life.flaps) && at <= cools;
+    life.window.from <= at && (at < life.window.to || cooling)
 }
 
 /// Everything a decision needs to know about the incidents there are.
@@ -138,13 +160,87 @@ impl Ledger {
         Decision::Open(asked)
     }
 
+    /// The sealed precursors that a trigger which opens an incident promotes, oldest first.
+    pub(super) fn promoted(&self, trigger: &Trigger) -> Vec<IncidentId> {
+        if trigger.grade != Grade::Incident || trigger.kind == Kind::Manual {
+            return Vec::new();
+        }
+        let since = instant(trigger).minus(self.config.promote);
+        let candidates = self.subjects.get(&trigger.subject).into_iter().flatten();
+        candidates
+            .filter(|id| {
+                self.lives.get(*id).is_some_and(|life| {
+                    life.grade == Grade::Precursor && !life.open && life.last >= since
+                })
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// A fault showed that this precursor was its sign.
+    pub(super) fn promote(&mut self, id: &IncidentId) {
+        if let Some(life) = self.lives.get_mut(id) {
+            life.grade = Grade::Incident;
+        }
+    }
+
+    /// Decides on a resolution; changes nothing.
+    pub(super) fn ending(&self, resolution: &Resolution) -> Ending {
+        let Some((id, life)) = self.concerned(resolution) else {
+            return Ending::Nothing;
+        };
+        if life.resolved.is_some_and(|resolved| resolved >= life.last) {
+            return Ending::Known(id.clone());
+        }
+        let mut window = life.window;
+        if life.open && !life.flaps {
+            let over = resolution.received.max(life.last).plus(TAIL);
+            window = Window::new(window.from, window.to.min(over));
+        }
+        Ending::End(id.clone(), window)
+    }
+
+    /// The incident that a resolution is about: by its key, or the latest of its subject.
+    fn concerned(&self, resolution: &Resolution) -> Option<(&IncidentId, &Life)> {
+        let keyed = resolution.dedup_key.as_ref();
+        let keyed = keyed.and_then(|key| self.keys.get(key));
+        let latest = || self.subjects.get(&resolution.subject)?.back();
+        let id = keyed.or_else(latest)?;
+        Some((id, self.lives.get(id)?))
+    }
+
+    /// Whether an incident of the subject was over shortly before `at`.
+    fn flaps(&self, subject: &str, at: Timestamp) -> bool {
+        let others = self.subjects.get(subject).into_iter().flatten();
+        others
+            .filter_map(|other| self.lives.get(other))
+            .any(|other| other.resolved.is_some() && other.last.plus(self.config.cooldown) >= at)
+    }
+
+    /// Takes note that `id` is over and now has `window`. Returns what [`Ledger::undo`] needs.
+    pub(super) fn end(&mut self, id: &IncidentId, window: Window, at: Timestamp) -> Undo {
+        let before = self.lives.get(id).cloned();
+        if let Some(life) = self.lives.get_mut(id) {
+            life.window = window;
+            life.resolved = life.resolved.max(Some(at));
+        }
+        Undo {
+            id: id.clone(),
+            before,
+            key: None,
+        }
+    }
+
     /// Takes note that `trigger` opened or joined `id`, which now has `window`. Returns what
     /// [`Ledger::undo`] needs.
     pub(super) fn apply(&mut self, id: &IncidentId, window: Window, trigger: &Trigger) -> Undo {
         let before = self.lives.get(id).cloned();
+        let flaps = before.is_none() && self.flaps(&trigger.subject, instant(trigger));
         let life = self.lives.entry(id.clone()).or_insert_with(|| Life {
             window,
             last: Timestamp::MIN,
+            resolved: None,
+            flaps,
             open: true,
             grade: trigger.grade,
             triggers: 0,
@@ -433,5 +529,126 @@ mod tests {
         bench.ledger.undo(undo);
         assert!(bench.ledger.life(&other).is_none());
         assert!(matches!(bench.ledger.decide(&open), Decision::Open(_)));
+    }
+
+    fn over(subject: &str, second: u64) -> Resolution {
+        Resolution::new(
+            Kind::Webhook,
+            "source",
+            subject,
+            "over",
+            at(second),
+            at(second),
+        )
+    }
+
+    fn end(bench: &mut Bench, resolution: &Resolution) -> (IncidentId, Window) {
+        match bench.ledger.ending(resolution) {
+            Ending::End(id, window) => {
+                bench.ledger.end(&id, window, resolution.received);
+                (id, window)
+            }
+            other => panic!("must end: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_resolution_ends_the_window_and_what_follows_is_another_fault() {
+        let mut bench = Bench::new();
+        let (id, ..) = bench.take(&trigger(Kind::Webhook, "a", 1000));
+        let (ended, window) = end(&mut bench, &over("a", 1020));
+        assert_eq!(ended, id);
+        assert_eq!(window, Window::new(at(700), at(1022)));
+        assert_eq!(
+            bench.ledger.ending(&over("a", 1021)),
+            Ending::Known(id.clone())
+        );
+        bench.ledger.close(&id);
+        let (late, ..) = bench.take(&trigger(Kind::Syslog, "a", 1010));
+        assert_eq!(late, id, "its packets are in it");
+        let (next, _, joined) = bench.take(&trigger(Kind::Webhook, "a", 1030));
+        assert!(!joined && next != id);
+    }
+
+    #[test]
+    fn a_resolution_never_lengthens_a_window_and_never_opens_one() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.ledger.ending(&over("a", 1000)), Ending::Nothing);
+        let (_, window, _) = bench.take(&trigger(Kind::Webhook, "a", 1000));
+        assert_eq!(end(&mut bench, &over("a", 2000)).1, window);
+    }
+
+    #[test]
+    fn a_trigger_that_joins_after_a_resolution_extends_the_window_again() {
+        let mut bench = Bench::new();
+        let (id, ..) = bench.take(&trigger(Kind::Webhook, "a", 1000));
+        end(&mut bench, &over("a", 1010));
+        let again = bench.take(&trigger(Kind::Webhook, "a", 1011));
+        assert_eq!(again, (id, Window::new(at(700), at(1071)), true));
+        assert!(matches!(
+            bench.ledger.ending(&over("a", 1015)),
+            Ending::End(..)
+        ));
+    }
+
+    #[test]
+    fn a_key_decides_before_the_subject() {
+        let mut bench = Bench::new();
+        let mut keyed = trigger(Kind::Webhook, "a", 1000);
+        keyed.dedup_key = Some("k".to_owned());
+        let (id, ..) = bench.take(&keyed);
+        bench.take(&trigger(Kind::Webhook, "b", 1001));
+        let mut resolution = over("b", 1010);
+        resolution.dedup_key = Some("k".to_owned());
+        assert_eq!(end(&mut bench, &resolution).0, id);
+    }
+
+    #[test]
+    fn a_flapping_subject_opens_two_incidents_not_one_each_time() {
+        let mut bench = Bench::new();
+        let mut incidents = std::collections::BTreeMap::new();
+        for flap in 0..50 {
+            let (id, ..) = bench.take(&trigger(Kind::Webhook, "a", 1000 + 60 * flap));
+            let (_, window) = end(&mut bench, &over("a", 1030 + 60 * flap));
+            incidents.insert(id.clone(), window);
+            if window.to <= at(1060 + 60 * flap) {
+                bench.ledger.close(&id);
+            }
+        }
+        assert_eq!(incidents.len(), 2, "{incidents:?}");
+    }
+
+    #[test]
+    fn a_resolution_that_did_not_become_durable_is_taken_back() {
+        let mut bench = Bench::new();
+        let (id, window, _) = bench.take(&trigger(Kind::Webhook, "a", 1000));
+        let before = bench.ledger.life(&id).cloned();
+        let shorter = Window::new(window.from, at(1002));
+        let undo = bench.ledger.end(&id, shorter, at(1000));
+        bench.ledger.undo(undo);
+        assert_eq!(bench.ledger.life(&id).cloned(), before);
+    }
+
+    #[test]
+    fn a_fault_promotes_the_sealed_signs_of_the_last_half_hour() {
+        let mut bench = Bench::new();
+        let mut signs = Vec::new();
+        for second in [1000, 2000, 3000] {
+            let mut weak = trigger(Kind::Probe, "a", second);
+            weak.grade = Grade::Precursor;
+            let (id, ..) = bench.take(&weak);
+            bench.ledger.close(&id);
+            signs.push(id);
+        }
+        let fault = trigger(Kind::Probe, "a", 3500);
+        assert_eq!(bench.ledger.promoted(&fault), signs[1..]);
+        bench.ledger.promote(&signs[1]);
+        assert_eq!(bench.ledger.promoted(&fault), signs[2..]);
+        assert!(
+            bench
+                .ledger
+                .promoted(&trigger(Kind::Manual, "a", 3500))
+                .is_empty()
+        );
     }
 }

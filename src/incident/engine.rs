@@ -133,6 +133,7 @@ pub enum Change {
 pub(super) struct Engine {
     pub(super) evidence: PathBuf,
     pub(super) quota_bytes: u64,
+    pub(super) keep_precursors: Duration,
     pub(super) ring: PathBuf,
     pub(super) recorder: Client,
     pub(super) clock: ReadClock,
@@ -314,7 +315,7 @@ impl Incidents {
         let mut table = Table::new(Ledger::new(setup.window));
         scan::scan(&setup.evidence.path, &mut table)?;
         let journal = setup.state_dir.join(JOURNAL_DIR);
-        let (journal, damaged) = Journal::open(&journal, |entry| table.replay(entry))?;
+        let (journal, damaged) = Journal::open(&journal, |entry| table.replay(&entry))?;
         for line in damaged {
             tracing::warn!("journal: {line}: torn by a crash, its sender was not told otherwise");
         }
@@ -340,6 +341,7 @@ impl Incidents {
         let engine = Arc::new(Engine {
             evidence: setup.evidence.path,
             quota_bytes: setup.evidence.quota.as_u64(),
+            keep_precursors: setup.evidence.keep_precursors,
             ring: setup.ring,
             recorder: setup.recorder,
             clock: setup.clock,

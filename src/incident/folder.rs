@@ -40,6 +40,8 @@ pub(super) struct Folder {
     pub(super) timeline: Head,
     /// The number of the last trigger in the timeline.
     pub(super) noted: u64,
+    /// The notes in the timeline: few.
+    notes: Vec<TimelineLine>,
     /// The detail of the last line that seals, if there is one.
     pub(super) seal: Option<String>,
 }
@@ -53,7 +55,13 @@ impl Folder {
         let mut folder = Self {
             path: path.to_owned(),
             custody: custody.head,
-            noted: timeline.items.last().map_or(0, TimelineLine::last_number),
+            noted: timeline
+                .items
+                .iter()
+                .map(TimelineLine::last_number)
+                .max()
+                .unwrap_or(0),
+            notes: notes(timeline.items),
             timeline: timeline.head,
             seal: seal.map(|act| act.detail.clone()),
         };
@@ -79,19 +87,25 @@ impl Folder {
 
     /// Adds triggers to the timeline, those it does not have yet.
     pub(super) fn add(&mut self, lines: &[TimelineLine]) -> Result<(), IoError> {
-        let new = lines.iter().filter(|line| line.last_number() > self.noted);
+        let new = lines.iter().filter(|line| match line.note {
+            None => line.last_number() > self.noted,
+            Some(_) => !self.notes.contains(line),
+        });
         let mut new: Vec<TimelineLine> = new.cloned().collect();
-        if let Some(first) = new.first_mut()
+        let first = new.iter_mut().find(|line| line.note.is_none());
+        if let Some(first) = first
             && first.number <= self.noted
         {
             first.count = first.last_number() - self.noted;
             first.number = self.noted + 1;
         }
-        let Some(last) = new.last() else {
+        if new.is_empty() {
             return Ok(());
-        };
+        }
         chain::append(&self.path.join(TIMELINE_FILE), &mut self.timeline, &new)?;
-        self.noted = last.last_number();
+        let last = new.iter().map(TimelineLine::last_number).max();
+        self.noted = self.noted.max(last.unwrap_or(0));
+        self.notes.extend(notes(new));
         Ok(())
     }
 
@@ -103,6 +117,12 @@ impl Folder {
         json.push(b'\n');
         durable::replace(&path, &json, MODE, Site::LiveState, Site::LiveState)
     }
+}
+
+fn notes(lines: Vec<TimelineLine>) -> Vec<TimelineLine> {
+    let mut lines = lines;
+    lines.retain(|line| line.note.is_some());
+    lines
 }
 
 /// The linked segments of an incident by interface folder, in order.

@@ -12,6 +12,7 @@ use super::folder::blobs;
 use super::id::IncidentId;
 use super::model::State;
 use super::retention::{Holding, Plan, plan};
+use crate::time::Timestamp;
 
 /// How soon a trigger that joins a sealed incident is in its timeline.
 const TICK: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ async fn keep(engine: &Arc<Engine>) {
         tracing::error!(bytes = plan.bytes, "the evidence quota is used up");
     }
     for id in &plan.release {
-        tracing::info!(incident = %id, "the evidence quota is reached: oldest precursor goes");
+        tracing::info!(incident = %id, "a precursor goes: its time is over or the quota is reached");
         if let Err(error) = engine.release(id, SELF).await {
             tracing::warn!(incident = %id, %error, "cannot release");
         }
@@ -113,13 +114,17 @@ fn take_stock(engine: &Engine) -> Plan {
         let items = table.items.iter();
         items
             .map(|(id, item)| {
-                let sealed = item.incident.state == State::Sealed;
-                (id.clone(), item.incident.grade, sealed, item.blobs.clone())
+                let incident = &item.incident;
+                let sealed = incident.state == State::Sealed;
+                let kept = incident.sealed.map(|at| Timestamp::now().since(at));
+                let expired = kept.is_some_and(|kept| kept > engine.keep_precursors);
+                let known = item.blobs.clone();
+                (id.clone(), incident.grade, sealed, expired, known)
             })
             .collect()
     };
     let mut holdings = Vec::new();
-    for (id, grade, sealed, known) in items {
+    for (id, grade, sealed, expired, known) in items {
         let blobs = known.unwrap_or_else(|| {
             let found = blobs(&engine.path(&id)).unwrap_or_default();
             if sealed && let Some(item) = engine.table().items.get_mut(&id) {
@@ -131,6 +136,7 @@ fn take_stock(engine: &Engine) -> Plan {
             id,
             grade,
             sealed,
+            expired,
             blobs,
         });
     }

@@ -22,7 +22,7 @@ use super::id::IncidentId;
 use crate::error::{IoContext, IoError};
 use crate::recorder::sync::{self, Site};
 use crate::time::{Timestamp, Window};
-use crate::trigger::Trigger;
+use crate::trigger::{Resolution, Trigger};
 
 /// A file that reached this length is followed by a new one.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -46,6 +46,18 @@ pub(super) enum Entry {
         window: Window,
         /// The trigger.
         trigger: Box<Trigger>,
+        /// The precursors it promotes, oldest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        promotes: Vec<IncidentId>,
+    },
+    /// An incident's source said that it is over.
+    Resolution {
+        /// The incident.
+        incident: IncidentId,
+        /// The incident's window after it.
+        window: Window,
+        /// The resolution.
+        resolution: Box<Resolution>,
     },
     /// An incident is to be released; from here on it is never made again.
     Release {
@@ -59,10 +71,17 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    fn incident(&self) -> &IncidentId {
-        match self {
-            Self::Trigger { incident, .. } | Self::Release { incident, .. } => incident,
-        }
+    /// Every incident it changes.
+    fn incidents(&self) -> impl Iterator<Item = &IncidentId> {
+        let (incident, others) = match self {
+            Self::Trigger {
+                incident, promotes, ..
+            } => (incident, promotes.as_slice()),
+            Self::Resolution { incident, .. } | Self::Release { incident, .. } => {
+                (incident, [].as_slice())
+            }
+        };
+        std::iter::once(incident).chain(others)
     }
 }
 
@@ -144,7 +163,7 @@ impl Journal {
             line(entry, &mut lines).map_err(|error| error.to_string())?;
         }
         let (done, answer) = oneshot::channel();
-        let incidents = entries.iter().map(|e| e.incident().clone()).collect();
+        let incidents = entries.iter().flat_map(Entry::incidents).cloned().collect();
         let job = Job {
             lines,
             incidents,
@@ -354,7 +373,7 @@ fn read(
     let mut incidents = HashSet::new();
     for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if let Some(entry) = line.strip_suffix(b"\n").and_then(parse) {
-            incidents.insert(entry.incident().clone());
+            incidents.extend(entry.incidents().cloned());
             visit(entry);
         } else {
             damaged.push(format!(
@@ -379,6 +398,7 @@ mod tests {
             number,
             window: Window::new(at, at),
             trigger: Box::new(Trigger::new(Kind::Probe, "p", "s", "text", at, at)),
+            promotes: Vec::new(),
         }
     }
 

@@ -47,6 +47,31 @@ pub struct TimelineEntry {
     pub source: String,
     /// The message.
     pub text: String,
+    /// Its weight.
+    #[serde(default)]
+    pub grade: Grade,
+    /// What the line says when it is not a trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
+}
+
+/// A line of a timeline that is not a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Note {
+    /// The source said that the event is over.
+    Resolved,
+    /// A fault followed: the precursor is kept as an incident.
+    Promoted,
+}
+
+/// The first sign of a fault, before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstSign {
+    /// When.
+    pub at: Timestamp,
+    /// The incident that holds its packets; the incident's own id when it began as a precursor.
+    pub incident: String,
 }
 
 /// Whether everything that passed in the window is in the evidence.
@@ -104,6 +129,13 @@ pub struct InterfaceShare {
     pub segments: u64,
 }
 
+impl Incident {
+    /// Whether a trigger of this weight makes an incident of a precursor.
+    pub(super) fn is_promoted_by(&self, grade: Grade) -> bool {
+        self.triggers > 0 && self.grade == Grade::Precursor && grade == Grade::Incident
+    }
+}
+
 /// An incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
@@ -132,6 +164,12 @@ pub struct Incident {
     /// When it was sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Timestamp>,
+    /// When its source last said that it is over. A later trigger may have followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Timestamp>,
+    /// The precursor that came before it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_sign: Option<FirstSign>,
     /// The rule that matched, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,

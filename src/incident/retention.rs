@@ -1,6 +1,6 @@
-//! What is released when evidence reaches its quota. Pure.
+//! What is released, by age and at the quota. Pure.
 //!
-//! Oldest precursors go first; when only incidents are left and they fill the quota, new
+//! Precursors go after their time. At the quota the oldest go first; when only incidents are left and they fill the quota, new
 //! precursors are refused and people are told. Incidents never go by themselves.
 
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub(super) struct Holding {
     pub(super) grade: Grade,
     /// Only sealed incidents can be released.
     pub(super) sealed: bool,
+    /// Whether it was kept for as long as its weight asks for.
+    pub(super) expired: bool,
     /// Its segments.
     pub(super) blobs: Vec<Blob>,
 }
@@ -58,8 +60,8 @@ pub(super) fn plan(holdings: &[Holding], quota_bytes: u64) -> Plan {
     precursors.sort_by(|a, b| a.id.cmp(&b.id));
     let mut release = Vec::new();
     for precursor in precursors {
-        if left < quota_bytes {
-            break;
+        if left < quota_bytes && !precursor.expired {
+            continue;
         }
         for blob in &precursor.blobs {
             if let Some((holders, bytes)) = holders.get_mut(&blob.inode) {
@@ -87,6 +89,7 @@ mod tests {
             id: id.parse().unwrap(),
             grade,
             sealed: true,
+            expired: false,
             blobs: inodes
                 .iter()
                 .map(|&inode| Blob { inode, bytes: 10 })
@@ -120,6 +123,16 @@ mod tests {
         let over = plan(&holdings, 40);
         // Inode 2 stays with the incident, so `a` alone frees too little.
         assert_eq!((ids(&over), over.full), (vec!["a", "b"], false));
+    }
+
+    #[test]
+    fn precursors_go_after_their_time_whatever_the_quota() {
+        let mut old = holding("a", Grade::Precursor, &[1]);
+        old.expired = true;
+        let mut incident = holding("b", Grade::Incident, &[2]);
+        incident.expired = true;
+        let holdings = [old, incident, holding("c", Grade::Precursor, &[3])];
+        assert_eq!(ids(&plan(&holdings, 1000)), ["a"]);
     }
 
     #[test]

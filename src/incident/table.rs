@@ -6,20 +6,24 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::custody::TimelineLine;
-use super::decide::{Decision, Ledger, Life, Undo, instant};
+use super::decide::{Decision, Ending, Ledger, Life, Undo, instant};
 use super::folder::{Folder, Live};
 use super::id::IncidentId;
 use super::journal::Entry;
 use super::manifest::Manifest;
-use super::model::{Completeness, Incident, Reason, State, TriggerSummary, Verdict};
+use super::model::{
+    Completeness, FirstSign, Incident, Note, Reason, State, TriggerSummary, Verdict,
+};
 use super::retention::Blob;
 use crate::time::{Timestamp, Window};
-use crate::trigger::{Grade, Kind, Trigger};
+use crate::trigger::{Grade, Kind, Resolution, Trigger};
 
 /// Triggers an incident shows in its own timeline; the rest are in `timeline.jsonl`.
 const TIMELINE_MAX: usize = 100;
 /// Timeline lines that may wait to be written; further triggers are counted in the last one.
 const PENDING_MAX: usize = 1000;
+/// Triggers of an incident whose bodies are kept: the first tell what it was.
+const BODIES_MAX: u64 = 20;
 
 /// An incident's folder, opened when it is first written to. Held while writing, never while
 /// hashing.
@@ -54,12 +58,21 @@ impl Item {
         }
     }
 
-    /// Counts a trigger in.
+    /// Counts a trigger in, or takes a note.
     fn add(&mut self, line: TimelineLine, key: Option<String>) {
         let incident = &mut self.incident;
+        if line.note.is_none() && incident.is_promoted_by(line.grade) {
+            incident.first_sign = Some(FirstSign {
+                at: incident.trigger.at,
+                incident: incident.id.clone(),
+            });
+        }
         incident.triggers = incident.triggers.max(line.last_number());
         if line.grade == Grade::Incident {
             incident.grade = Grade::Incident;
+        }
+        if line.note == Some(Note::Resolved) {
+            incident.resolved = incident.resolved.max(Some(line.received));
         }
         if incident.timeline.len() < TIMELINE_MAX {
             incident.timeline.push(line.entry());
@@ -68,7 +81,9 @@ impl Item {
         self.dirty = true;
         let full = self.pending.len() >= PENDING_MAX;
         match self.pending.last_mut() {
-            Some(last) if full => last.count += line.count,
+            Some(last) if full && line.note.is_none() && last.note.is_none() => {
+                last.count += line.count;
+            }
             _ => self.pending.push(line),
         }
     }
@@ -96,6 +111,26 @@ pub(super) struct Taken {
     pub(super) undo: Undo,
 }
 
+/// What became of a resolution.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// No incident that it concerns.
+    Nothing,
+    /// That the incident is over is known.
+    Known(IncidentId),
+    /// Decided on but not yet durable.
+    Taken(Box<Taken>),
+}
+
+/// What an entry that became durable shows.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The incident it opened.
+    pub(super) opened: Option<(IncidentId, Incident)>,
+    /// Incidents it changed in a way that people should see at once.
+    pub(super) changed: Vec<Incident>,
+}
+
 impl Table {
     pub(super) fn new(ledger: Ledger) -> Self {
         Self {
@@ -107,21 +142,29 @@ impl Table {
         }
     }
 
-    /// Decides on a trigger. Nothing shows until [`Table::record`]; [`Table::undo`] takes it back.
+    /// Decides on a trigger. Nothing shows until [`Table::enact`]; [`Table::undo`] takes it back.
     /// `None`: it would open a precursor and `full` says there is no room for one.
-    pub(super) fn take(&mut self, trigger: Trigger, full: bool) -> Option<Taken> {
+    pub(super) fn take(&mut self, mut trigger: Trigger, full: bool) -> Option<Taken> {
+        let mut promotes = Vec::new();
         let (id, window, joined) = match self.ledger.decide(&trigger) {
             Decision::Open(_) if full && trigger.grade == Grade::Precursor => return None,
-            Decision::Open(window) => (self.new_id(trigger.received), window, false),
+            Decision::Open(window) => {
+                promotes = self.ledger.promoted(&trigger);
+                (self.new_id(trigger.received), window, false)
+            }
             Decision::Join(id, window) => (id, window, true),
         };
         let undo = self.ledger.apply(&id, window, &trigger);
         let number = self.ledger.life(&id).map_or(1, |life| life.triggers);
+        if number > BODIES_MAX {
+            trigger.body = None;
+        }
         let entry = Entry::Trigger {
             incident: id.clone(),
             number,
             window,
             trigger: Box::new(trigger),
+            promotes,
         };
         Some(Taken {
             entry,
@@ -129,6 +172,27 @@ impl Table {
             joined,
             undo,
         })
+    }
+
+    /// Decides on a resolution, as [`Table::take`] does on a trigger.
+    pub(super) fn settle(&mut self, resolution: Resolution) -> Settled {
+        let (id, window) = match self.ledger.ending(&resolution) {
+            Ending::Nothing => return Settled::Nothing,
+            Ending::Known(id) => return Settled::Known(id),
+            Ending::End(id, window) => (id, window),
+        };
+        let undo = self.ledger.end(&id, window, resolution.received);
+        let entry = Entry::Resolution {
+            incident: id.clone(),
+            window,
+            resolution: Box::new(resolution),
+        };
+        Settled::Taken(Box::new(Taken {
+            entry,
+            id,
+            joined: true,
+            undo,
+        }))
     }
 
     fn new_id(&self, at: Timestamp) -> IncidentId {
@@ -146,13 +210,82 @@ impl Table {
         self.ledger.undo(undo);
     }
 
-    /// Makes a durable trigger visible. Returns the incident when it is new.
-    pub(super) fn record(
+    /// Makes a durable entry visible.
+    pub(super) fn enact(&mut self, entry: &Entry) -> Shown {
+        match entry {
+            Entry::Trigger {
+                incident,
+                number,
+                window,
+                trigger,
+                promotes,
+            } => {
+                let first = self.promote(promotes, incident, trigger);
+                let opened = self.record(incident, *number, *window, trigger, first.as_ref());
+                Shown {
+                    opened: opened.map(|opened| (incident.clone(), opened)),
+                    changed: self.shown(promotes),
+                }
+            }
+            Entry::Resolution {
+                incident,
+                window,
+                resolution,
+            } => {
+                self.resolve(incident, *window, resolution);
+                Shown {
+                    opened: None,
+                    changed: self.shown(std::slice::from_ref(incident)),
+                }
+            }
+            Entry::Release { incident, who, .. } => {
+                self.releasing.insert(incident.clone(), who.clone());
+                Shown::default()
+            }
+        }
+    }
+
+    fn shown(&self, ids: &[IncidentId]) -> Vec<Incident> {
+        let items = ids.iter().filter_map(|id| self.items.get(id));
+        items.map(|item| item.incident.clone()).collect()
+    }
+
+    /// Keeps precursors as incidents are kept. Returns the first sign among them.
+    fn promote(
+        &mut self,
+        precursors: &[IncidentId],
+        fault: &IncidentId,
+        trigger: &Trigger,
+    ) -> Option<FirstSign> {
+        let mut first = None;
+        for id in precursors {
+            self.ledger.promote(id);
+            let Some(item) = self.items.get_mut(id) else {
+                continue;
+            };
+            if item.incident.grade == Grade::Precursor {
+                let triggers = item.incident.triggers;
+                item.add(
+                    TimelineLine::promoted(triggers, fault.as_str(), trigger),
+                    None,
+                );
+            }
+            first.get_or_insert_with(|| FirstSign {
+                at: item.incident.trigger.at,
+                incident: item.incident.id.clone(),
+            });
+        }
+        first
+    }
+
+    /// Returns the incident when it is new.
+    fn record(
         &mut self,
         id: &IncidentId,
         number: u64,
         window: Window,
         trigger: &Trigger,
+        first_sign: Option<&FirstSign>,
     ) -> Option<Incident> {
         let line = TimelineLine::new(number, trigger);
         let key = trigger.dedup_key.clone();
@@ -165,10 +298,24 @@ impl Table {
             return None;
         }
         let mut item = Item::new(opened(id, window, trigger), BTreeSet::new());
+        item.incident.first_sign = first_sign.cloned();
         item.add(line, key);
         let incident = item.incident.clone();
         self.items.insert(id.clone(), item);
         Some(incident)
+    }
+
+    fn resolve(&mut self, id: &IncidentId, window: Window, resolution: &Resolution) {
+        let Some(item) = self.items.get_mut(id) else {
+            return;
+        };
+        if item.incident.state == State::Collecting {
+            item.incident.window = window;
+        }
+        let incident = &item.incident;
+        let line = TimelineLine::resolved(incident.triggers, incident.grade, resolution);
+        item.add(line, None);
+        item.wake.notify_one();
     }
 
     /// Takes in an incident that is not sealed, as its folder has it.
@@ -179,6 +326,8 @@ impl Table {
         let life = Life {
             window: incident.window,
             last: last(&incident),
+            resolved: incident.resolved,
+            flaps: false,
             open: true,
             grade: incident.grade,
             triggers: incident.triggers,
@@ -198,11 +347,13 @@ impl Table {
         timeline: Vec<TimelineLine>,
     ) {
         let sealed_with = manifest.incident.triggers;
-        let instants = timeline.iter().map(|line| line.at.min(line.received)).max();
+        let triggers = timeline.iter().filter(|line| line.note.is_none());
+        let instants = triggers.map(|line| line.at.min(line.received)).max();
         let keys: BTreeSet<String> = manifest.dedup_keys.into_iter().collect();
         let mut item = Item::new(manifest.incident, keys);
         for line in timeline {
-            if line.number > sealed_with {
+            let shown = item.incident.timeline.contains(&line.entry());
+            if line.number > sealed_with || (line.note.is_some() && !shown) {
                 let key = line.dedup_key.clone();
                 item.add(line, key);
             }
@@ -213,6 +364,8 @@ impl Table {
         let life = Life {
             window: incident.window,
             last: instants.unwrap_or_default().max(last(incident)),
+            resolved: incident.resolved,
+            flaps: false,
             open: false,
             grade: incident.grade,
             triggers: incident.triggers,
@@ -224,25 +377,39 @@ impl Table {
     }
 
     /// Takes in an entry of the journal; what is known already changes nothing.
-    pub(super) fn replay(&mut self, entry: Entry) {
+    pub(super) fn replay(&mut self, entry: &Entry) {
         match entry {
             Entry::Trigger {
                 incident: id,
                 number,
                 window,
                 trigger,
+                promotes,
             } => {
-                let known = self.items.get(&id).map_or(0, |item| item.incident.triggers);
-                if number > known && !self.untouchable.contains(&id) {
-                    self.ledger.apply(&id, window, &trigger);
-                    self.record(&id, number, window, &trigger);
+                let known = self.items.get(id).map_or(0, |item| item.incident.triggers);
+                if *number > known && !self.untouchable.contains(id) {
+                    self.ledger.apply(id, *window, trigger);
+                    self.enact(entry);
                 } else {
-                    self.ledger.touch(&id, instant(&trigger));
+                    self.ledger.touch(id, instant(trigger));
+                    self.promote(promotes, id, trigger);
                 }
             }
-            Entry::Release { incident, who, .. } => {
-                self.releasing.insert(incident, who);
+            Entry::Resolution {
+                incident: id,
+                window,
+                resolution,
+            } => {
+                let item = self.items.get(id);
+                let new = item.is_some_and(|i| i.incident.resolved < Some(resolution.received));
+                if new {
+                    let sealed = self.ledger.life(id).filter(|life| !life.open);
+                    let window = sealed.map_or(*window, |life| life.window);
+                    self.ledger.end(id, window, resolution.received);
+                    self.enact(entry);
+                }
             }
+            Entry::Release { .. } => drop(self.enact(entry)),
         }
     }
 
@@ -270,6 +437,8 @@ impl Table {
         let mut incident = manifest.incident;
         incident.triggers = live.triggers.max(incident.triggers);
         incident.grade = live.grade;
+        incident.resolved = live.resolved;
+        incident.first_sign = live.first_sign.take();
         incident.timeline = std::mem::take(&mut live.timeline);
         item.incident = incident;
         item.dirty = !item.pending.is_empty();
@@ -299,7 +468,8 @@ impl Table {
 
 /// The latest instant among the triggers an incident shows.
 fn last(incident: &Incident) -> Timestamp {
-    let instants = incident.timeline.iter().map(|e| e.at.min(e.received));
+    let triggers = incident.timeline.iter().filter(|e| e.note.is_none());
+    let instants = triggers.map(|e| e.at.min(e.received));
     instants.max().unwrap_or(incident.trigger.at)
 }
 
@@ -322,6 +492,8 @@ fn opened(id: &IncidentId, window: Window, trigger: &Trigger) -> Incident {
         bytes: 0,
         opened: trigger.received,
         sealed: None,
+        resolved: None,
+        first_sign: None,
         rule: trigger.rule.clone(),
         fields: trigger.fields.clone(),
         suggested_filter: trigger.suggested_filter.clone(),

@@ -20,7 +20,7 @@ use super::engine::{Change, Incidents, Setup};
 use super::folder::Live;
 use super::journal::{Entry, Journal};
 use super::manifest::{ClockState, LIVE_FILE, MANIFEST_FILE, Manifest, SUMS_FILE};
-use super::model::{Incident, State, Verdict};
+use super::model::{Incident, Note, State, Verdict};
 use super::verify::{VerifyReport, verify};
 use super::{EvidenceConfig, WindowConfig};
 use crate::counters::Counters;
@@ -33,7 +33,7 @@ use crate::recorder::protocol::{
 use crate::ring::catalog::Catalog;
 use crate::ring::names::SegmentName;
 use crate::time::{Timestamp, Window};
-use crate::trigger::{Accepted, Grade, Kind, Trigger};
+use crate::trigger::{Accepted, Grade, Kind, Resolution, Trigger};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -155,6 +155,7 @@ impl Site {
             evidence: EvidenceConfig {
                 path: self.evidence(),
                 quota: bytesize::ByteSize(quota_bytes),
+                ..EvidenceConfig::default()
             },
             window: WindowConfig::default(),
             state_dir: self.dir.path().to_owned(),
@@ -527,6 +528,7 @@ async fn killed_after_the_journal_it_ends_sealed() {
         number: 1,
         window: Window::around(site.now, Duration::from_secs(15), Duration::ZERO),
         trigger: Box::new(trigger),
+        promotes: Vec::new(),
     };
     let (journal, _) = Journal::open(&site.dir.path().join("journal"), |_| {}).unwrap();
     journal.append(&[entry]).await.unwrap();
@@ -653,6 +655,142 @@ async fn a_late_join_counts_and_leaves_the_manifest_alone() {
     let server = site.open();
     assert_eq!(server.incidents.get(&id).unwrap().triggers, 2);
     server.stop().await;
+}
+
+/// What a timeline says, without its chain.
+fn timeline(folder: &Path) -> Vec<TimelineLine> {
+    chain::read::<TimelineLine>(&folder.join(TIMELINE_FILE))
+        .unwrap()
+        .items
+}
+
+fn over(trigger: &Trigger) -> Resolution {
+    let now = Timestamp::now();
+    Resolution::new(trigger.kind, "hook", &trigger.subject, "it works", now, now)
+}
+
+#[tokio::test]
+async fn a_resolution_ends_the_after_window_and_survives_a_restart() {
+    let site = Site::new();
+    let server = site.open();
+    let mut trigger = site.trigger("edge");
+    trigger.after = Some(Duration::from_mins(10));
+    let id = server.submit(trigger.clone()).await.incident;
+    let resolution = over(&trigger);
+    let intake = server.incidents.intake();
+    let ended = intake.resolve(resolution.clone()).await.unwrap().unwrap();
+    assert_eq!((ended.incident.as_str(), ended.joined), (id.as_str(), true));
+    let again = intake.resolve(over(&trigger)).await.unwrap();
+    assert_eq!(again.map(|a| a.incident), Some(id.clone()));
+    server.stop().await;
+    let mut server = site.open();
+    let sealed = server.sealed(&id).await;
+    assert_eq!(
+        sealed.window.to,
+        resolution.received.plus(Duration::from_secs(2))
+    );
+    assert_eq!(sealed.resolved, Some(resolution.received));
+    assert_eq!(sealed.triggers, 1);
+    let notes: Vec<_> = sealed.timeline.iter().map(|entry| entry.note).collect();
+    assert_eq!(notes, [None, Some(Note::Resolved)]);
+    assert_eq!(timeline(&site.folder(&id)).len(), 2);
+    assert_verifies(&site.folder(&id));
+    // A later one is noted as known; nothing is opened.
+    let intake = server.incidents.intake();
+    assert!(intake.resolve(over(&trigger)).await.unwrap().is_some());
+    let other = site.trigger("elsewhere");
+    assert_eq!(intake.resolve(over(&other)).await.unwrap(), None);
+    assert_eq!(server.incidents.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_resolution_after_the_seal_is_noted_once_and_kept() {
+    let site = Site::new();
+    let mut server = site.open();
+    let trigger = site.trigger("edge");
+    let id = server.submit(trigger.clone()).await.incident;
+    server.sealed(&id).await;
+    let resolution = over(&trigger);
+    let intake = server.incidents.intake();
+    intake.resolve(resolution.clone()).await.unwrap().unwrap();
+    server.stop().await;
+    for _ in 0..2 {
+        let server = site.open();
+        let incident = server.incidents.get(&id).unwrap();
+        assert_eq!(incident.resolved, Some(resolution.received));
+        assert_eq!(incident.timeline.len(), 2);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fault_promotes_its_first_sign() {
+    let site = Site::new();
+    let mut server = site.open();
+    let mut weak = site.trigger("edge");
+    weak.grade = Grade::Precursor;
+    weak.at = site.now.minus(Duration::from_mins(11));
+    let sign = server.submit(weak.clone()).await.incident;
+    server.sealed(&sign).await;
+    let fault = server.submit(site.trigger("edge")).await.incident;
+    assert_ne!(sign, fault);
+    let sealed = server.sealed(&fault).await;
+    let first = sealed.first_sign.unwrap();
+    assert_eq!(
+        (first.at, first.incident.as_str()),
+        (weak.at, sign.as_str())
+    );
+    server.stop().await;
+    let server = site.open();
+    let promoted = server.incidents.get(&sign).unwrap();
+    assert_eq!(promoted.grade, Grade::Incident);
+    let note = promoted.timeline.last().unwrap();
+    assert_eq!(
+        (note.note, note.text.as_str()),
+        (Some(Note::Promoted), fault.as_str())
+    );
+    assert_verifies(&site.folder(&sign));
+    assert!(server.incidents.get(&fault).unwrap().first_sign.is_some());
+}
+
+#[tokio::test]
+async fn a_fault_that_joins_an_open_sign_shows_how_early_it_was() {
+    let site = Site::new();
+    let mut server = site.open();
+    let mut weak = site.trigger("edge");
+    weak.grade = Grade::Precursor;
+    weak.at = site.now.minus(Duration::from_secs(10));
+    weak.after = Some(Duration::from_secs(11));
+    let id = server.submit(weak.clone()).await.incident;
+    let joined = server.submit(site.trigger("edge")).await;
+    assert_eq!(
+        (joined.incident.as_str(), joined.joined),
+        (id.as_str(), true)
+    );
+    let sealed = server.sealed(&id).await;
+    assert_eq!(sealed.grade, Grade::Incident);
+    let first = sealed.first_sign.unwrap();
+    assert_eq!((first.at, first.incident), (weak.at, id));
+}
+
+#[tokio::test]
+async fn the_first_bodies_are_kept() {
+    let site = Site::new();
+    let mut server = site.open();
+    let mut id = String::new();
+    for number in 1..=30 {
+        let mut trigger = site.trigger("edge");
+        trigger.body = Some(format!("{{\"number\":{number}}}"));
+        id = server.submit(trigger).await.incident;
+    }
+    server.sealed(&id).await;
+    server.stop().await;
+    let kept: Vec<_> = timeline(&site.folder(&id))
+        .into_iter()
+        .filter_map(|line| line.body)
+        .collect();
+    assert_eq!(kept.len(), 20);
+    assert_eq!(kept[19], "{\"number\":20}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

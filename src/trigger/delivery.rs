@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::status::{Count, SourceHandle, SourceState};
-use super::{Intake, Refused, Trigger};
+use super::{Intake, Refused, Resolution, Trigger};
 
 /// How long to wait before a refused trigger is offered again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -55,29 +55,54 @@ impl Delivery {
     /// A precursor for which there is no room is counted as refused and let go, or a full quota
     /// would stop the source and with it the faults that still have room.
     pub async fn deliver(&self, trigger: Trigger) -> Result<(), Stopping> {
+        match self.insist(|| self.intake.submit(trigger.clone())).await? {
+            Ok(_) => {
+                self.handle.triggered();
+                if self.full.swap(false, Ordering::Relaxed) {
+                    self.handle.set(SourceState::Ok, "");
+                }
+            }
+            Err(why) => {
+                self.full.store(true, Ordering::Relaxed);
+                self.handle.count(Count::Refused);
+                if self.handle.set(SourceState::Failing, &why) {
+                    tracing::warn!(source = self.handle.name(), "trigger not kept: {why}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns once it is durable that an event is over, or that no incident cares. Insists as
+    /// [`Delivery::deliver`] does.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<(), Stopping> {
+        let resolved = self.insist(|| self.intake.resolve(resolution.clone()));
+        if let Ok(Some(_)) = resolved.await? {
+            self.handle.count(Count::Resolved);
+        }
+        Ok(())
+    }
+
+    /// Offers something until it is durable. The inner error says why there is no room for it.
+    async fn insist<T, F>(&self, offer: impl Fn() -> F) -> Result<Result<T, String>, Stopping>
+    where
+        F: Future<Output = Result<T, Refused>>,
+    {
         let mut refused = false;
         loop {
             let answer = tokio::select! {
-                answer = self.intake.submit(trigger.clone()) => answer,
+                answer = offer() => answer,
                 () = self.stop.cancelled() => return Err(Stopping),
             };
             match answer {
-                Ok(_) => {
-                    self.handle.triggered();
-                    if self.full.swap(false, Ordering::Relaxed) || refused {
+                Ok(accepted) => {
+                    if refused {
                         self.handle.set(SourceState::Ok, "");
                     }
-                    return Ok(());
+                    return Ok(Ok(accepted));
                 }
                 Err(Refused::Stopping) => return Err(Stopping),
-                Err(Refused::Full(why)) => {
-                    self.full.store(true, Ordering::Relaxed);
-                    self.handle.count(Count::Refused);
-                    if self.handle.set(SourceState::Failing, &why) {
-                        tracing::warn!(source = self.handle.name(), "trigger not kept: {why}");
-                    }
-                    return Ok(());
-                }
+                Err(Refused::Full(why)) => return Ok(Err(why)),
                 Err(Refused::Journal(why)) => {
                     refused = true;
                     self.handle.count(Count::Refused);
@@ -112,7 +137,14 @@ mod tests {
     use super::*;
     use crate::time::Timestamp;
     use crate::trigger::status::Sources;
-    use crate::trigger::{Accepted, Kind};
+    use crate::trigger::{Accepted, Kind, Submission, TriggerAnswer};
+
+    fn trigger(submission: Option<Submission>) -> (Box<Trigger>, TriggerAnswer) {
+        match submission {
+            Some(Submission::Trigger(trigger, answer)) => (trigger, answer),
+            other => panic!("no trigger: {other:?}"),
+        }
+    }
 
     #[tokio::test]
     async fn a_refused_trigger_is_offered_until_it_is_durable() {
@@ -120,17 +152,15 @@ mod tests {
         let handle = Sources::default().register(Kind::Syslog, "x");
         let delivery = Delivery::new(intake, handle.clone(), CancellationToken::new());
         let now = Timestamp::from_ns(1);
-        let trigger = Trigger::new(Kind::Syslog, "x", "s", "t", now, now);
-        let task = tokio::spawn(async move { delivery.deliver(trigger).await });
-        let first = submissions.recv().await.unwrap();
-        first
-            .answer
+        let event = Trigger::new(Kind::Syslog, "x", "s", "t", now, now);
+        let task = tokio::spawn(async move { delivery.deliver(event).await });
+        let (_, answer) = trigger(submissions.recv().await);
+        answer
             .send(Err(Refused::Journal("disk full".to_owned())))
             .unwrap();
-        let second = submissions.recv().await.unwrap();
-        assert_eq!(second.trigger.subject, "s");
-        second
-            .answer
+        let (second, answer) = trigger(submissions.recv().await);
+        assert_eq!(second.subject, "s");
+        answer
             .send(Ok(Accepted {
                 incident: "i".to_owned(),
                 joined: false,
@@ -153,17 +183,17 @@ mod tests {
             delivery.deliver(weak).await?;
             delivery.deliver(fault).await
         });
-        let first = submissions.recv().await.unwrap();
+        let (_, answer) = trigger(submissions.recv().await);
         let full = Refused::Full("the quota is used up".to_owned());
-        first.answer.send(Err(full)).unwrap();
-        let second = submissions.recv().await.unwrap();
-        assert_eq!(second.trigger.subject, "fault");
+        answer.send(Err(full)).unwrap();
+        let (second, answer) = trigger(submissions.recv().await);
+        assert_eq!(second.subject, "fault");
         assert_eq!(handle.status().detail, "the quota is used up");
         let accepted = Accepted {
             incident: "i".to_owned(),
             joined: false,
         };
-        second.answer.send(Ok(accepted)).unwrap();
+        answer.send(Ok(accepted)).unwrap();
         assert_eq!(task.await.unwrap(), Ok(()));
         assert_eq!(handle.status().triggers, 1);
         assert_eq!(handle.get(Count::Refused), 1);

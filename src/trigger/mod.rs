@@ -28,6 +28,8 @@ use crate::time::Timestamp;
 pub const TEXT_BYTES_MAX: usize = 4096;
 /// The longest subject kept, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 256;
+/// The longest copy of a sender's body kept, in bytes; the rest is cut.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Where a trigger came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,6 +114,9 @@ pub struct Trigger {
     /// the incident it opened, however late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedup_key: Option<String>,
+    /// What the sender sent, secrets blanked, at most [`BODY_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// Overrides `window.before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Duration>,
@@ -143,8 +148,52 @@ impl Trigger {
             fields: BTreeMap::new(),
             suggested_filter: None,
             dedup_key: None,
+            body: None,
             before: None,
             after: None,
+        }
+    }
+}
+
+/// The sender says that an event is over. It ends the after-window of the incident that the event
+/// opened or joined, and never opens one. All text in it is foreign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// Where it came from.
+    pub kind: Kind,
+    /// The configured name of the source.
+    pub source: String,
+    /// What it is about; as the trigger's.
+    pub subject: String,
+    /// The sender's own identity of the event; as the trigger's. Decides before the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup_key: Option<String>,
+    /// When it was over, by the event's own clock.
+    pub at: Timestamp,
+    /// When that reached us.
+    pub received: Timestamp,
+    /// The message, at most [`TEXT_BYTES_MAX`] bytes.
+    pub text: String,
+}
+
+impl Resolution {
+    /// A resolution without a key. Text and subject are cut as a trigger's.
+    pub fn new(
+        kind: Kind,
+        source: &str,
+        subject: &str,
+        text: &str,
+        at: Timestamp,
+        received: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            source: source.to_owned(),
+            subject: cut(subject, SUBJECT_BYTES_MAX).to_owned(),
+            dedup_key: None,
+            at,
+            received,
+            text: cut(text, TEXT_BYTES_MAX).to_owned(),
         }
     }
 }
@@ -178,13 +227,19 @@ pub enum Refused {
     Full(String),
 }
 
-/// One trigger on its way to the journal, with the place its answer goes.
+/// What waits for a trigger to be durable.
+pub type TriggerAnswer = oneshot::Sender<Result<Accepted, Refused>>;
+/// What waits for a resolution to be durable; `None`: there is no incident that it concerns.
+pub type ResolutionAnswer = oneshot::Sender<Result<Option<Accepted>, Refused>>;
+
+/// One event on its way to the journal, with the place its answer goes. One queue for both, so
+/// that a source's events stay in order.
 #[derive(Debug)]
-pub struct Submission {
-    /// The trigger.
-    pub trigger: Trigger,
-    /// Answered once the trigger is durable.
-    pub answer: oneshot::Sender<Result<Accepted, Refused>>,
+pub enum Submission {
+    /// Something happened.
+    Trigger(Box<Trigger>, TriggerAnswer),
+    /// It is over.
+    Resolution(Box<Resolution>, ResolutionAnswer),
 }
 
 /// The door through which sources hand in triggers. Bounded: a full queue makes the source wait,
@@ -204,12 +259,23 @@ impl Intake {
     /// Hands in a trigger and waits until it is durable.
     pub async fn submit(&self, trigger: Trigger) -> Result<Accepted, Refused> {
         let (answer, answered) = oneshot::channel();
-        let submission = Submission { trigger, answer };
-        self.queue
-            .send(submission)
-            .await
-            .map_err(|_| Refused::Stopping)?;
+        self.queue(Submission::Trigger(Box::new(trigger), answer))
+            .await?;
         answered.await.map_err(|_| Refused::Stopping)?
+    }
+
+    /// Hands in that an event is over and waits until that is durable. `None`: there is no
+    /// incident that it concerns.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<Option<Accepted>, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(Submission::Resolution(Box::new(resolution), answer))
+            .await?;
+        answered.await.map_err(|_| Refused::Stopping)?
+    }
+
+    async fn queue(&self, submission: Submission) -> Result<(), Refused> {
+        let sent = self.queue.send(submission).await;
+        sent.map_err(|_| Refused::Stopping)
     }
 }
 

@@ -44,10 +44,12 @@ pub enum Count {
     Unexpected,
     /// Files replaced, truncated or rotated.
     Rotated,
+    /// Events said to be over that ended an incident's window.
+    Resolved,
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Received, "received"),
         (Self::Matched, "matched"),
         (Self::Oversized, "oversized"),
@@ -58,6 +60,7 @@ impl Count {
         (Self::Lost, "lost"),
         (Self::Unexpected, "unexpected"),
         (Self::Rotated, "rotated"),
+        (Self::Resolved, "resolved"),
     ];
 }
 

@@ -122,6 +122,9 @@ export interface TimelineEntry {
   kind: Kind;
   source: string;
   text: string;
+  /** A line that is not a trigger. A promotion's text is the id of the fault's incident. */
+  grade?: Grade;
+  note?: "resolved" | "promoted" | null;
 }
 
 export interface InterfaceShare {
@@ -155,6 +158,9 @@ export interface Incident {
   bytes: number;
   opened: string;
   sealed?: string | null;
+  /** When its source last said that it is over; a later trigger may have followed. */
+  resolved?: string | null;
+  first_sign?: { at: string; incident: string } | null;
   rule?: string | null;
   fields: Record<string, string>;
   suggested_filter?: string | null;

@@ -35,7 +35,8 @@ export function TriggerList({ incident }: { incident: Incident }): JSX.Element |
                 {t.kinds[entry.kind] ?? entry.kind} <Foreign text={entry.source} />
                 {late > LATE_MS && ` · ${t.incident.timeline.late(span(late, lang))}`}
               </span>
-              <Foreign text={entry.text} />
+              {entry.note && <strong>{t.incident.notes[entry.note] ?? entry.note}</strong>}
+              {entry.note === "promoted" ? <a href={`#/incidents/${encodeURIComponent(entry.text)}`}>{entry.text}</a> : <Foreign text={entry.text} />}
             </li>
           );
         })}
