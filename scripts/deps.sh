@@ -37,6 +37,8 @@ dumpcap|wireshark-common|the same
 capinfos|wireshark-common|capinfos, editcap and mergecap read every file that we write
 rsyslogd|rsyslog|forwards real syslog messages to us
 logrotate|logrotate|rotates log files that we follow
+icinga2|icinga2-bin|notifies us with the shipped command
+openssl|openssl|signs webhooks independently of us
 prometheus-alertmanager|prometheus-alertmanager|posts real alerts to us
 chromium|chromium|the browser of the UI tests
 /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc|fonts-noto-cjk|Japanese in the browser of the UI tests

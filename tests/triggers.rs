@@ -26,7 +26,7 @@ use wirewitness::trigger::rules::RuleConfig;
 use wirewitness::trigger::sources::{Ready, TriggerConfig, start};
 use wirewitness::trigger::status::{SourceState, SourceStatus, Sources};
 use wirewitness::trigger::syslog::SyslogConfig;
-use wirewitness::trigger::webhook::{Hook, HookOutcome, WebhookConfig};
+use wirewitness::trigger::webhook::{Caller, Event, Hook, WebhookConfig};
 use wirewitness::trigger::{Accepted, Intake, Submission, Trigger, TriggerAnswer};
 
 /// Far longer than anything here takes: reaching it is a failure, not a wait.
@@ -723,11 +723,14 @@ async fn the_real_alertmanager_opens_a_hook() {
     post(alert(""));
     let request = tokio::time::timeout(PATIENCE, one_request(&ours)).await;
     let (header, body) = request.expect("a notification");
-    let shown = header
-        .lines()
-        .find_map(|line| line.strip_prefix("Authorization: "));
-    assert!(hook.authorise(shown), "{header}");
-    let HookOutcome::Trigger(trigger) = hook.accept(&body, Timestamp::now()) else {
+    let headers = header.lines().filter_map(|line| line.split_once(": "));
+    let caller = Caller {
+        headers: headers.collect(),
+        ..Caller::default()
+    };
+    assert_eq!(hook.admit(&caller), Ok(()), "{header}");
+    let events = hook.accept(&caller, &body, Timestamp::now()).unwrap();
+    let [Event::Trigger(trigger)] = events.as_slice() else {
         panic!("{}", String::from_utf8_lossy(&body));
     };
     assert_eq!(
@@ -744,5 +747,12 @@ async fn the_real_alertmanager_opens_a_hook() {
     post(alert(&format!("\"endsAt\": \"{now}\", ")));
     let request = tokio::time::timeout(PATIENCE, one_request(&ours)).await;
     let (_, body) = request.expect("the end of it");
-    assert_eq!(hook.accept(&body, Timestamp::now()), HookOutcome::Nothing);
+    let events = hook.accept(&caller, &body, Timestamp::now()).unwrap();
+    let [Event::Resolution(over)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(
+        (&over.subject, &over.dedup_key),
+        (&trigger.subject, &trigger.dedup_key)
+    );
 }

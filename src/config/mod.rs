@@ -193,18 +193,22 @@ impl Config {
             ));
         }
         for hook in &self.webhook {
-            if let Some(Err(error)) = hook.token_file.as_ref().map(fs::read_to_string) {
-                warnings.push(format!("[[webhook]] {}: token_file: {error}", hook.name));
+            for (key, file) in hook.secret_files() {
+                if let Err(error) = fs::read_to_string(file) {
+                    let file = file.display();
+                    warnings.push(format!("[[webhook]] {}: {key}: {file}: {error}", hook.name));
+                }
             }
-            if hook
-                .token
-                .as_ref()
-                .is_some_and(|token| token.trim().len() < GOOD_TOKEN_BYTES)
-            {
-                warnings.push(format!(
-                    "[[webhook]] {}: token: fewer than {GOOD_TOKEN_BYTES} characters can be guessed; `openssl rand -hex 24` makes a good one",
-                    hook.name
-                ));
+            for (key, secrets) in hook.given_secrets() {
+                if secrets
+                    .iter()
+                    .any(|secret| secret.trim().len() < GOOD_TOKEN_BYTES)
+                {
+                    warnings.push(format!(
+                        "[[webhook]] {}: {key}: fewer than {GOOD_TOKEN_BYTES} characters can be guessed; `openssl rand -hex 24` makes a good one",
+                        hook.name
+                    ));
+                }
             }
         }
         if !self.web.listen.ip().is_loopback() {

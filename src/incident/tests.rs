@@ -776,6 +776,7 @@ async fn a_fault_that_joins_an_open_sign_shows_how_early_it_was() {
 #[tokio::test]
 async fn the_first_bodies_are_kept() {
     let site = Site::new();
+    site.completes.store(false, Ordering::SeqCst);
     let mut server = site.open();
     let mut id = String::new();
     for number in 1..=30 {
@@ -783,6 +784,7 @@ async fn the_first_bodies_are_kept() {
         trigger.body = Some(format!("{{\"number\":{number}}}"));
         id = server.submit(trigger).await.incident;
     }
+    site.completes.store(true, Ordering::SeqCst);
     server.sealed(&id).await;
     server.stop().await;
     let kept: Vec<_> = timeline(&site.folder(&id))

@@ -272,7 +272,7 @@ mod tests {
             (hook.repeat(2), "[[webhook]] name = \"h\" is given twice"),
             (
                 hook.replace("token", "#"),
-                "[[webhook]] h: give either token or token_file",
+                "[[webhook]] h: give token, basic or hmac_secret",
             ),
             (
                 rule.to_owned(),

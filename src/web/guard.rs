@@ -47,7 +47,8 @@ const HEADERS: [(HeaderName, &str); 8] = [
 /// The outermost layer.
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    let path = without_token(request.uri().path());
     let peer = request.extensions().get::<Peer>().copied();
     let checked = check(&request, peer, &app.config().hosts);
     let mut response = match checked {
@@ -140,6 +141,14 @@ fn is_same_site(headers: &HeaderMap, hosts: &[String]) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     host.is_some_and(|host| host.eq_ignore_ascii_case(origin.as_str()))
         || is_configured(origin.host(), hosts)
+}
+
+/// The path without the token that a hook's caller may show in it.
+fn without_token(path: &str) -> String {
+    let hook = path
+        .strip_prefix("/hooks/")
+        .and_then(|rest| rest.split_once('/'));
+    hook.map_or_else(|| path.to_owned(), |(name, _)| format!("/hooks/{name}/..."))
 }
 
 /// One line per request. Only the path is logged, with odd characters escaped: no query, no

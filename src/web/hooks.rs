@@ -6,17 +6,21 @@ use std::sync::PoisonError;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::ALLOW;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 
 use super::body;
-use super::freeze::{Frozen, filter_error, not_durable};
+use super::freeze::{filter_error, not_durable};
 use super::problem::Problem;
+use super::serve::Peer;
 use super::state::App;
 use crate::time::Timestamp;
-use crate::trigger::webhook::{BodyError, HookOutcome};
+use crate::trigger::Trigger;
+use crate::trigger::status::Count;
+use crate::trigger::webhook::{BodyError, Caller, Denied, Event, Hook};
 
 /// Refused calls by the code of their problem.
 #[derive(Debug, Default)]
@@ -36,6 +40,22 @@ impl RefusedCalls {
     }
 }
 
+/// What a call did.
+#[derive(Debug, Serialize)]
+struct Taken {
+    /// The first incident that it opened, joined or ended; `null` when it asked for nothing.
+    incident: Option<String>,
+    /// All of them, when there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incidents: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    access_token: Option<String>,
+}
+
 /// `POST /hooks/{name}`.
 pub(super) async fn receive(
     State(app): State<App>,
@@ -43,7 +63,50 @@ pub(super) async fn receive(
     request: Request,
 ) -> Response {
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    match take_call(&app, &name, request).await {
+    answer(&app, &name, None, request).await
+}
+
+/// `POST /hooks/{name}/{token}`, for senders that cannot set a header.
+pub(super) async fn receive_with_token(
+    State(app): State<App>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response {
+    let (name, token) = path.map(|Path(path)| path).unwrap_or_default();
+    answer(&app, &name, Some(token), request).await
+}
+
+/// `OPTIONS /hooks/{name}`: the handshake of `CloudEvents`' webhooks (section 4). Whoever may call
+/// is told by the hook's secret, so any origin and any rate is allowed.
+pub(super) async fn handshake(
+    State(app): State<App>,
+    path: Result<Path<BTreeMap<String, String>>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut path = path.map(|Path(path)| path).unwrap_or_default();
+    let name = path.remove("name").unwrap_or_default();
+    let caller = caller(&request, path.remove("token"));
+    let admitted = hook(&app, &name)?.admit(&caller);
+    admitted.map_err(|why| denied(&why))?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static("POST, PUT, OPTIONS"));
+    if let Some(origin) = request.headers().get("webhook-request-origin") {
+        headers.insert("webhook-allowed-origin", origin.clone());
+        headers.insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+    }
+    Ok(response)
+}
+
+fn hook<'a>(app: &'a App, name: &str) -> Result<&'a Hook, Problem> {
+    app.hook(name).ok_or_else(|| {
+        let detail = "there is no [[webhook]] of this name in the configuration";
+        Problem::not_found("no_such_hook", detail)
+    })
+}
+
+async fn answer(app: &App, name: &str, token: Option<String>, request: Request) -> Response {
+    match take_call(app, name, token, request).await {
         Ok(answer) => answer,
         Err(problem) => {
             tracing::warn!(hook = ?name, code = problem.code(), "hook call refused");
@@ -53,32 +116,92 @@ pub(super) async fn receive(
     }
 }
 
-async fn take_call(app: &App, name: &str, request: Request) -> Result<Response, Problem> {
+async fn take_call(
+    app: &App,
+    name: &str,
+    token: Option<String>,
+    request: Request,
+) -> Result<Response, Problem> {
     let received = Timestamp::now();
-    let hook = app.hook(name).ok_or_else(|| {
-        let detail = "there is no [[webhook]] of this name in the configuration";
-        Problem::not_found("no_such_hook", detail)
-    })?;
-    let token = request.headers().get(AUTHORIZATION);
-    if !hook.authorise(token.and_then(|token| token.to_str().ok())) {
-        let detail = "send the hook's token: Authorization: Bearer TOKEN";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_token", detail));
-    }
-    body::check_json(request.headers())?;
+    let hook = hook(app, name)?;
+    let caller = caller(&request, token);
+    hook.admit(&caller).map_err(|why| denied(&why))?;
     let bytes = body::read(request.into_body()).await?;
-    let mut trigger = match hook.accept(&bytes, received) {
-        HookOutcome::Trigger(trigger) => trigger,
-        HookOutcome::Nothing => return Ok(Json(Frozen { incident: None }).into_response()),
-        HookOutcome::Refused(BodyError::TooLarge) => {
-            let detail = BodyError::TooLarge.to_string();
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                detail,
-            ));
+    hook.check(&caller, &bytes, received)
+        .map_err(|why| denied(&why))?;
+    let events = hook
+        .accept(&caller, &bytes, received)
+        .map_err(|why| refused(&why))?;
+    let mut done = Vec::with_capacity(events.len());
+    let mut triggered = false;
+    for event in events {
+        match event {
+            Event::Trigger(trigger) => {
+                triggered = true;
+                done.push(freeze(app, *trigger).await?);
+                hook.handle().triggered();
+            }
+            Event::Resolution(resolution) => {
+                let ended = app.incidents().intake().resolve(*resolution).await;
+                let ended = ended.map_err(|refused| not_durable(&refused))?;
+                if let Some(accepted) = ended {
+                    hook.handle().count(Count::Resolved);
+                    done.push(accepted.incident);
+                }
+            }
         }
-        HookOutcome::Refused(error) => return Err(Problem::bad("bad_body", error.to_string())),
+    }
+    let status = if triggered {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
     };
+    let answer = Taken {
+        incident: done.first().cloned(),
+        incidents: if done.len() > 1 { done } else { Vec::new() },
+    };
+    Ok((status, Json(answer)).into_response())
+}
+
+fn caller(request: &Request, token: Option<String>) -> Caller {
+    let headers = request.headers().iter();
+    let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let query = || {
+        let shown = Query::<Shown>::try_from_uri(request.uri());
+        shown.ok().and_then(|Query(shown)| shown.access_token)
+    };
+    Caller {
+        address: match request.extensions().get::<Peer>() {
+            Some(Peer::Tcp { remote, .. }) => Some(remote.ip()),
+            _ => None,
+        },
+        headers: headers.collect(),
+        token: token.or_else(query),
+    }
+}
+
+fn denied(denied: &Denied) -> Problem {
+    let (status, code) = match denied {
+        Denied::Address(_) => (StatusCode::FORBIDDEN, "bad_address"),
+        Denied::Token | Denied::Basic => (StatusCode::UNAUTHORIZED, "bad_token"),
+        Denied::Signature(_) => (StatusCode::UNAUTHORIZED, "bad_signature"),
+        Denied::Stale(_) => (StatusCode::UNAUTHORIZED, "stale_signature"),
+    };
+    Problem::new(status, code, denied.to_string())
+}
+
+fn refused(error: &BodyError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        BodyError::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail),
+        BodyError::MediaType => {
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail)
+        }
+        BodyError::Json(_) | BodyError::Value { .. } => Problem::bad("bad_body", detail),
+    }
+}
+
+async fn freeze(app: &App, mut trigger: Trigger) -> Result<String, Problem> {
     if let Some(filter) = &trigger.suggested_filter
         && let Some(words) = filter_error(filter).await?
     {
@@ -86,9 +209,8 @@ async fn take_call(app: &App, name: &str, request: Request) -> Result<Response, 
         trigger.suggested_filter = None;
         trigger.fields.insert("filter_error".to_owned(), words);
     }
-    let accepted = app.incidents().intake().submit(*trigger).await;
-    let accepted = accepted.map_err(|refused| not_durable(&refused))?;
-    hook.handle().triggered();
-    let incident = Some(accepted.incident);
-    Ok((StatusCode::ACCEPTED, Json(Frozen { incident })).into_response())
+    let accepted = app.incidents().intake().submit(trigger).await;
+    accepted
+        .map(|accepted| accepted.incident)
+        .map_err(|refused| not_durable(&refused))
 }

@@ -32,3 +32,4 @@ mod security;
 mod support;
 mod thrift;
 mod triggers;
+mod webhooks;

@@ -45,16 +45,16 @@ impl Drop for Traffic {
 }
 
 /// An installation that records steady traffic.
-struct Running {
-    site: Site,
-    server: Server,
+pub(crate) struct Running {
+    pub(crate) site: Site,
+    pub(crate) server: Server,
     _recorder: Recorder,
     _traffic: Traffic,
-    mirror: Mirror,
+    pub(crate) mirror: Mirror,
 }
 
 impl Running {
-    fn new(test: &str, more: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str, more: &str) -> Option<Self> {
         let mirror = Mirror::new(test)?;
         let site = Site::new(&Setup {
             more,
@@ -85,7 +85,7 @@ impl Running {
 
     /// Waits for the sealed incident of this subject and kind, and checks that it holds packets
     /// from before its trigger and from after it, none missing in between.
-    fn expect(&self, kind: &str, subject: &str) -> Value {
+    pub(crate) fn expect(&self, kind: &str, subject: &str) -> Value {
         let incident = self.site.sealed_where(&format!("of {subject:?}"), |one| {
             one["subject"]
                 .as_str()
@@ -217,6 +217,20 @@ fn alertmanager_posts_an_alert() {
     assert!(
         words.contains("ProviderDown") && words.contains("edge1 does not answer"),
         "{words}"
+    );
+    let over = alert.replace("[{", r#"[{"endsAt": "2026-01-01T00:00:00Z", "#);
+    assert!(curl(&[
+        "--json",
+        &over,
+        "http://127.0.0.1:9093/api/v2/alerts"
+    ]));
+    let id = incident["id"].as_str().unwrap();
+    let ended = running
+        .site
+        .sealed_where("that is over", |one| one["resolved"].is_string());
+    assert_eq!(
+        (ended["id"].as_str(), running.site.list().len()),
+        (Some(id), 1)
     );
 }
 

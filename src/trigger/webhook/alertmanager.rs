@@ -1,18 +1,14 @@
 //! Alertmanager's webhook body, version 4; Grafana's alerting sends the same with more keys.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{BodyError, fields, from_json, mark_clock};
+use super::BodyError;
+use super::report::Report;
 use crate::time::Timestamp;
-use crate::trigger::event_time::event_time;
-use crate::trigger::text::{address_of, inert};
-use crate::trigger::{Kind, Trigger};
 
-/// Addresses put into a suggested filter.
-const ADDRESSES_MAX: usize = 8;
 /// Alerts whose text is put into the trigger's.
 const TEXTS_MAX: usize = 20;
 
@@ -44,6 +40,8 @@ struct Alert {
     annotations: Labels,
     #[serde(default)]
     starts_at: String,
+    #[serde(default)]
+    ends_at: String,
 }
 
 impl Alert {
@@ -53,43 +51,38 @@ impl Alert {
     }
 }
 
-/// The trigger of a notification to the hook `name`; `None` when no alert in it is firing.
-pub fn parse_alertmanager(
-    name: &str,
-    body: &[u8],
-    received: Timestamp,
-) -> Result<Option<Trigger>, BodyError> {
-    let notification: Notification = from_json(body)?;
-    let firing: Vec<&Alert> = notification
-        .alerts
-        .iter()
-        .filter(|alert| alert.status == "firing")
-        .collect();
+/// What a notification says: that its firing alerts fire, or when there are none that it is over.
+pub(super) fn alertmanager(body: &Value) -> Result<Vec<Report>, BodyError> {
+    let notification =
+        Notification::deserialize(body).map_err(|error| BodyError::Json(error.to_string()))?;
+    let with = |status: &str| -> Vec<&Alert> {
+        let alerts = notification.alerts.iter();
+        alerts.filter(|alert| alert.status == status).collect()
+    };
+    let firing = with("firing");
+    let over = firing.is_empty();
+    let alerts = if over { with("resolved") } else { firing };
     // The alert that began first; one without a time is of no use as an anchor.
     let began = |alert: &&&Alert| alert.began().unwrap_or(Timestamp::MAX);
-    let Some(first) = firing.iter().min_by_key(began) else {
-        return Ok(None);
+    let Some(first) = alerts.iter().min_by_key(began) else {
+        return Ok(Vec::new());
     };
-    let time = event_time(first.began(), received);
     let subject = subject(&notification, first);
-    let text = text(&notification, &firing);
-    let mut trigger = Trigger::new(
-        Kind::Webhook,
-        name,
-        &inert(subject.as_bytes()),
-        &inert(text.as_bytes()),
-        time.at,
-        received,
-    );
-    trigger.fields = fields(first.labels.iter());
-    trigger.suggested_filter = suggest(&firing);
-    let key = match notification.group_key.as_str() {
+    let group = match notification.group_key.as_str() {
         "" => &subject,
         key => key,
     };
-    trigger.dedup_key = Some(inert(format!("{key} {}", first.starts_at).as_bytes()));
-    mark_clock(&mut trigger, time);
-    Ok(Some(trigger))
+    let ended = alerts.iter().filter_map(|alert| alert.ends_at.parse().ok());
+    Ok(vec![Report {
+        over,
+        key: Some(format!("{group} {}", first.starts_at)),
+        text: text(&notification, &alerts),
+        at: if over { ended.max() } else { first.began() },
+        fields: first.labels.clone(),
+        hosts: instances(&alerts),
+        subject,
+        ..Report::default()
+    }])
 }
 
 /// What the group is about: its labels, or those of its first alert when it is grouped by none.
@@ -133,19 +126,19 @@ fn text(notification: &Notification, firing: &[&Alert]) -> String {
         texts.extend(name.cloned());
     }
     let all = u64::try_from(firing.len()).unwrap_or(u64::MAX) + notification.truncated_alerts;
+    let state = firing
+        .first()
+        .map_or("firing", |alert| alert.status.as_str());
     match all {
         1 => texts.join("; "),
-        all => format!("{all} alerts firing: {}", texts.join("; ")),
+        all => format!("{all} alerts {state}: {}", texts.join("; ")),
     }
 }
 
-/// A filter for the addresses in the `instance` labels.
-fn suggest(firing: &[&Alert]) -> Option<String> {
-    let addresses: BTreeSet<IpAddr> = firing
+/// What the `instance` labels name.
+fn instances(alerts: &[&Alert]) -> Vec<String> {
+    let instances = alerts
         .iter()
-        .filter_map(|alert| address_of(alert.labels.get("instance")?))
-        .take(ADDRESSES_MAX)
-        .collect();
-    let hosts: Vec<String> = addresses.iter().map(|a| format!("host {a}")).collect();
-    (!hosts.is_empty()).then(|| hosts.join(" or "))
+        .filter_map(|alert| alert.labels.get("instance"));
+    instances.cloned().collect()
 }

@@ -6,16 +6,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{BodyError, fields, from_json, mark_clock};
-use crate::time::Timestamp;
-use crate::trigger::event_time::event_time;
-use crate::trigger::text::inert;
-use crate::trigger::{Kind, Trigger, cut};
+use super::BodyError;
+use super::loose::is_over;
+use super::report::Report;
+use super::when::{Zone, instant};
 
 /// The longest window a caller may ask for on either side.
 const SPAN_MAX: Duration = Duration::from_hours(24);
-/// The longest filter and key kept, in bytes.
-const WORD_BYTES_MAX: usize = 1024;
 
 #[derive(Deserialize)]
 struct Body {
@@ -54,20 +51,14 @@ fn first_text(other: &BTreeMap<String, Value>, names: &[&str]) -> Option<String>
         .find_map(|name| word(other.get(*name)?.as_str().map(str::to_owned)))
 }
 
-/// The trigger of a call of the hook `name`; `None` when its status says that all is well again.
-pub fn parse_generic(
-    name: &str,
-    body: &[u8],
-    received: Timestamp,
-) -> Result<Option<Trigger>, BodyError> {
-    let body: Body = from_json(body)?;
-    if matches!(body.status.as_deref(), Some("resolved" | "ok" | "OK")) {
-        return Ok(None);
-    }
+/// What a call of the hook `name` says.
+pub(super) fn generic(name: &str, body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError> {
+    let body = Body::deserialize(body).map_err(|error| BodyError::Json(error.to_string()))?;
     let subject = word(body.subject).or_else(|| first_text(&body.other, &SUBJECTS));
     let text = word(body.text).or_else(|| first_text(&body.other, &TEXTS));
+    let over = body.status.as_deref().is_some_and(is_over);
     let (subject, text) = match (subject, text) {
-        (None, None) => {
+        (None, None) if !over || body.key.is_none() => {
             return Err(BodyError::Value {
                 key: "subject",
                 why: "give a subject or a text".to_owned(),
@@ -75,46 +66,46 @@ pub fn parse_generic(
         }
         (Some(subject), None) => (subject.clone(), subject),
         // Calls with nothing but a text join by the hook.
-        (None, Some(text)) => (name.to_owned(), text),
+        (None, text) => (name.to_owned(), text.unwrap_or_default()),
         (Some(subject), Some(text)) => (subject, text),
     };
-    let claimed = body.at.as_deref().map(str::parse).transpose();
-    let claimed = claimed.map_err(|error: crate::time::ParseTimeError| BodyError::Value {
-        key: "at",
-        why: error.to_string(),
-    })?;
-    let time = event_time(claimed, received);
-    let mut trigger = Trigger::new(Kind::Webhook, name, &subject, &text, time.at, received);
-    trigger.before = span("before", body.before.as_deref())?;
-    trigger.after = span("after", body.after.as_deref())?;
-    if trigger.before == Some(Duration::ZERO) && trigger.after == Some(Duration::ZERO) {
+    let at = body.at.as_deref().map(|text| {
+        instant(text, zone).ok_or_else(|| BodyError::Value {
+            key: "at",
+            why: format!("{text:?} is not a time such as 2026-11-23T10:02:11Z"),
+        })
+    });
+    let at = at.transpose()?;
+    let before = span("before", body.before.as_deref())?;
+    let after = span("after", body.after.as_deref())?;
+    if before == Some(Duration::ZERO) && after == Some(Duration::ZERO) {
         return Err(BodyError::Value {
             key: "before",
             why: "before and after are both 0: nothing would be kept".to_owned(),
         });
     }
-    trigger.suggested_filter = word(body.filter).map(bounded);
-    trigger.dedup_key = word(body.key).map(bounded);
-    let mut values = BTreeMap::new();
+    let mut fields = BTreeMap::new();
     for (key, value) in body.fields {
-        values.insert(key, scalar(value)?);
+        fields.insert(key, scalar(value)?);
     }
-    trigger.fields = fields(values.iter());
-    mark_clock(&mut trigger, time);
-    Ok(Some(trigger))
+    Ok(vec![Report {
+        over,
+        subject,
+        text,
+        at,
+        key: body.key,
+        fields,
+        filter: body.filter,
+        before,
+        after,
+        hosts: Vec::new(),
+    }])
 }
 
-/// Text made inert; `None` when nothing is left.
+/// The text; `None` when nothing is left.
 fn word(text: Option<String>) -> Option<String> {
-    let text = inert(text?.trim().as_bytes());
+    let text = text?.trim().to_owned();
     (!text.is_empty()).then_some(text)
-}
-
-fn bounded(text: String) -> String {
-    match cut(&text, WORD_BYTES_MAX) {
-        whole if whole.len() == text.len() => text,
-        part => part.to_owned(),
-    }
 }
 
 fn span(key: &'static str, text: Option<&str>) -> Result<Option<Duration>, BodyError> {

@@ -1,109 +1,48 @@
 //! Webhooks: what a monitoring system posts, and who may. The web layer does the HTTP; here are
-//! the token, the body and the counts.
+//! the secrets, the shapes of bodies and the counts.
+//!
+//! A call goes one way: `auth` and `signature` admit it, a sender's own file (`alertmanager`,
+//! `senders`, `kuma`, `pagerduty`, `cloudevents`, `generic`, `mapping`) reads its body into
+//! reports, `report` makes events of them, `redact` the copy that is kept.
 
 mod alertmanager;
+mod auth;
+mod cloudevents;
+mod config;
 mod generic;
+mod kuma;
+mod loose;
+mod mapping;
+mod pagerduty;
+mod redact;
+mod report;
+mod senders;
+mod signature;
+mod when;
 
-use std::collections::{BTreeMap, HashSet};
-use std::hint::black_box;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde_json::{Map, Value};
 
-pub use alertmanager::parse_alertmanager;
-pub use generic::parse_generic;
+pub use auth::{Caller, Denied, Headers};
+pub use config::{HookError, HookKind, Several, WebhookConfig, validate_all};
+pub use mapping::Mapping;
+pub use report::Event;
+pub use signature::Dialect;
+pub use when::Zone;
 
-use super::event_time::{CLOCK_FIELD, EventTime};
 use super::status::{Count, SourceHandle, SourceState, Sources};
 use super::text::{FIELD_BYTES_MAX, inert};
-use super::{Kind, Trigger, cut};
-use crate::error::{IoContext, IoError};
+use super::{Kind, cut};
 use crate::time::Timestamp;
+use auth::Gate;
+use report::Report;
 
 /// The largest body taken, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Labels of an alert kept as fields.
 const FIELDS_MAX: usize = 64;
-
-/// What a hook's callers send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HookKind {
-    /// Alertmanager's webhook, version 4 (Grafana's alerting sends the same shape).
-    Alertmanager,
-    /// Our own simple shape, for scripts and templates.
-    Generic,
-}
-
-/// One `[[webhook]]`: `POST /hooks/NAME`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookConfig {
-    /// Its name in the address: letters, digits, `-`, `_` and `.`.
-    pub name: String,
-    /// What its callers send.
-    pub kind: HookKind,
-    /// The token its callers show. Better kept in a file of its own. Never written out.
-    #[serde(default, skip_serializing)]
-    pub token: Option<String>,
-    /// A file that holds the token.
-    #[serde(default)]
-    pub token_file: Option<PathBuf>,
-}
-
-impl std::fmt::Debug for WebhookConfig {
-    /// Leaves the token out: configurations are logged.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebhookConfig")
-            .field("name", &self.name)
-            .field("kind", &self.kind)
-            .field("token", &self.token.as_ref().map(|_| "..."))
-            .field("token_file", &self.token_file)
-            .finish()
-    }
-}
-
-impl WebhookConfig {
-    /// Checks all that can be checked without reading the token's file.
-    pub fn validate(&self) -> Result<(), HookError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let name = &self.name;
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) || name.starts_with('.') {
-            return Err(HookError::Name(name.clone()));
-        }
-        match (&self.token, &self.token_file) {
-            (Some(_), None) | (None, Some(_)) => Ok(()),
-            _ => Err(HookError::Token(name.clone())),
-        }
-    }
-}
-
-/// Why a hook cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    /// The name would not survive in an address.
-    #[error("[[webhook]] name = {0:?}: use 1 to 64 letters, digits, '-', '_' and '.'")]
-    Name(String),
-    /// Two hooks of one name.
-    #[error("[[webhook]] name = {0:?} is given twice")]
-    Duplicate(String),
-    /// Neither or both of the two ways to give the token.
-    #[error("[[webhook]] {0}: give either token or token_file")]
-    Token(String),
-    /// No token at all.
-    #[error("[[webhook]] {0}: the token is empty")]
-    Short(String),
-    /// The token's file cannot be read.
-    #[error("[[webhook]] {name}: token_file: {source}")]
-    File {
-        /// The hook.
-        name: String,
-        /// What failed.
-        #[source]
-        source: IoError,
-    },
-}
 
 /// Why a body is not what the hook takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +50,9 @@ pub enum BodyError {
     /// More than [`BODY_BYTES_MAX`].
     #[error("the body is larger than {BODY_BYTES_MAX} bytes")]
     TooLarge,
+    /// Neither JSON nor, where that is taken, a form.
+    #[error("send JSON with Content-Type: application/json")]
+    MediaType,
     /// Not JSON or not the shape expected; the text says where.
     #[error("the body is not understood: {0}")]
     Json(String),
@@ -124,54 +66,37 @@ pub enum BodyError {
     },
 }
 
-/// What a body asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HookOutcome {
-    /// To freeze.
-    Trigger(Box<Trigger>),
-    /// Nothing: only resolved alerts. Answered 200.
-    Nothing,
-    /// It is refused.
-    Refused(BodyError),
-}
-
 /// A hook, ready for calls.
 #[derive(Debug)]
 pub struct Hook {
     name: String,
     kind: HookKind,
-    /// SHA-256 of the token: compared instead of it, so that nothing depends on its length.
-    token: [u8; 32],
+    gate: Gate,
+    zone: Zone,
+    late: Duration,
+    map: Option<Mapping>,
     handle: SourceHandle,
 }
 
 impl Hook {
-    /// Reads the token and enters the hook in the registry.
+    /// Reads the secrets and enters the hook in the registry.
     pub fn from_config(config: &WebhookConfig, sources: &Sources) -> Result<Self, HookError> {
         config.validate()?;
-        let name = &config.name;
-        let token = match (&config.token, &config.token_file) {
-            (Some(token), None) => token.clone(),
-            (None, Some(path)) => {
-                std::fs::read_to_string(path)
-                    .at("read", path)
-                    .map_err(|source| HookError::File {
-                        name: name.clone(),
-                        source,
-                    })?
-            }
-            _ => return Err(HookError::Token(name.clone())),
-        };
-        let token = token.trim();
-        if token.is_empty() {
-            return Err(HookError::Short(name.clone()));
-        }
-        let handle = sources.register(Kind::Webhook, name);
+        let gate = Gate::new(config)?;
+        let handle = sources.register(Kind::Webhook, &config.name);
         handle.set(SourceState::Ok, "waiting for the first call");
+        // Uptime Kuma writes UTC, without saying so.
+        let usual = match config.kind {
+            HookKind::UptimeKuma => Zone::Offset(0),
+            _ => Zone::Local,
+        };
         Ok(Self {
-            name: name.clone(),
+            name: config.name.clone(),
             kind: config.kind,
-            token: Sha256::digest(token).into(),
+            gate,
+            zone: config.zone.unwrap_or(usual),
+            late: config.late,
+            map: config.map.clone(),
             handle,
         })
     }
@@ -196,89 +121,137 @@ impl Hook {
         &self.handle
     }
 
-    /// Whether the `Authorization` header shows the hook's token. Takes the same time for every
-    /// wrong token. A wrong one is counted.
-    pub fn authorise(&self, header: Option<&str>) -> bool {
-        let shown = header
-            .and_then(|header| header.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        let difference = shown
-            .iter()
-            .zip(&self.token)
-            .fold(0, |sum, (a, b)| sum | (a ^ b));
-        let right = black_box(difference) == 0;
-        if !right {
-            self.handle.count(Count::Refused);
-        }
-        right
+    /// Whether the caller may call, as far as that shows before the body is read. A refusal is
+    /// counted.
+    pub fn admit(&self, caller: &Caller) -> Result<(), Denied> {
+        self.refuse(self.gate.admit(caller))
     }
 
-    /// What a body asks for.
-    pub fn accept(&self, body: &[u8], received: Timestamp) -> HookOutcome {
+    /// Whether the body is signed, where it must be. To be asked before it is parsed.
+    pub fn check(&self, caller: &Caller, body: &[u8], now: Timestamp) -> Result<(), Denied> {
+        self.refuse(self.gate.check(&caller.headers, body, now))
+    }
+
+    fn refuse(&self, result: Result<(), Denied>) -> Result<(), Denied> {
+        result.inspect_err(|_| self.handle.count(Count::Refused))
+    }
+
+    /// What a body asks for; nothing when it is a test, an acknowledgement or the like.
+    pub fn accept(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        received: Timestamp,
+    ) -> Result<Vec<Event>, BodyError> {
         self.handle.count(Count::Received);
-        let parsed = match self.kind {
-            HookKind::Alertmanager => parse_alertmanager(&self.name, body, received),
-            HookKind::Generic => parse_generic(&self.name, body, received),
-        };
-        match parsed {
-            Ok(Some(trigger)) => {
-                self.handle.count(Count::Matched);
+        let read = self.read(&caller.headers, body, received);
+        match &read {
+            Ok(events) => {
+                if !events.is_empty() {
+                    self.handle.count(Count::Matched);
+                }
                 self.handle
                     .set(SourceState::Ok, format!("last call {received}"));
-                HookOutcome::Trigger(Box::new(trigger))
             }
-            Ok(None) => {
-                self.handle
-                    .set(SourceState::Ok, format!("last call {received}"));
-                HookOutcome::Nothing
+            Err(BodyError::TooLarge) => self.handle.count(Count::Oversized),
+            Err(_) => self.handle.count(Count::Malformed),
+        }
+        read
+    }
+
+    fn read(
+        &self,
+        headers: &Headers,
+        body: &[u8],
+        received: Timestamp,
+    ) -> Result<Vec<Event>, BodyError> {
+        if body.len() > BODY_BYTES_MAX {
+            return Err(BodyError::TooLarge);
+        }
+        let body = self.value(headers, body)?;
+        let reports = self.reports(headers, &body)?;
+        let mut events: Vec<Event> = reports
+            .into_iter()
+            .map(|report| report.event(&self.name, self.late, received))
+            .collect();
+        // Of several events the first keeps the body.
+        let mut triggers = events.iter_mut().filter_map(|event| match event {
+            Event::Trigger(trigger) => Some(trigger),
+            Event::Resolution(_) => None,
+        });
+        if let Some(first) = triggers.next() {
+            let body = match self.kind {
+                HookKind::UptimeKuma => kuma::kept(body),
+                _ => body,
+            };
+            first.body = Some(redact::redacted(body));
+        }
+        Ok(events)
+    }
+
+    /// The body as a JSON value: of a form its fields, of anything in a binary `CloudEvent` a text.
+    fn value(&self, headers: &Headers, body: &[u8]) -> Result<Value, BodyError> {
+        let media = headers.get("content-type").unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim();
+        let media = media.to_ascii_lowercase();
+        let is_json = media == "application/json" || media.ends_with("+json");
+        let forms = matches!(
+            self.kind,
+            HookKind::Icinga | HookKind::Zabbix | HookKind::Generic
+        );
+        if is_json {
+            if body.is_empty() && self.kind == HookKind::Cloudevents {
+                return Ok(Value::Null);
             }
-            Err(error) => {
-                let count = match error {
-                    BodyError::TooLarge => Count::Oversized,
-                    _ => Count::Malformed,
-                };
-                self.handle.count(count);
-                HookOutcome::Refused(error)
-            }
+            return from_json(body);
+        }
+        if forms && media == "application/x-www-form-urlencoded" {
+            let pairs = form_urlencoded::parse(body);
+            let fields: Map<String, Value> = pairs
+                .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+                .collect();
+            return Ok(Value::Object(fields));
+        }
+        if self.kind == HookKind::Cloudevents && cloudevents::is_binary(headers) {
+            return Ok(Value::from(String::from_utf8_lossy(body).into_owned()));
+        }
+        Err(BodyError::MediaType)
+    }
+
+    fn reports(&self, headers: &Headers, body: &Value) -> Result<Vec<Report>, BodyError> {
+        let zone = self.zone;
+        match self.kind {
+            HookKind::Alertmanager | HookKind::Grafana => alertmanager::alertmanager(body),
+            HookKind::Zabbix => senders::zabbix(body, zone),
+            HookKind::Icinga => senders::icinga(body, zone),
+            HookKind::UptimeKuma => kuma::kuma(body, zone),
+            HookKind::Pagerduty => pagerduty::pagerduty(body, zone),
+            HookKind::Datadog => senders::datadog(body, zone),
+            HookKind::Kibana => senders::kibana(body, zone),
+            HookKind::Splunk => senders::splunk(body, zone),
+            HookKind::Cloudevents => cloudevents::cloudevents(headers, body, zone),
+            HookKind::Generic => match &self.map {
+                Some(map) => map.reports(body, zone),
+                None => generic::generic(&self.name, body, zone),
+            },
         }
     }
 }
 
-/// Checks all hooks of a configuration, their names against each other.
-pub fn validate_all(configs: &[WebhookConfig]) -> Result<(), HookError> {
-    let mut names = HashSet::new();
-    if let Some(twice) = configs.iter().find(|config| !names.insert(&config.name)) {
-        return Err(HookError::Duplicate(twice.name.clone()));
-    }
-    configs.iter().try_for_each(WebhookConfig::validate)
-}
-
-/// Reads a body's JSON; serde_json bounds its depth.
-fn from_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, BodyError> {
-    if body.len() > BODY_BYTES_MAX {
-        return Err(BodyError::TooLarge);
-    }
+/// Reads a body's JSON; `serde_json` bounds its depth.
+fn from_json(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::Json(error.to_string()))
 }
 
 /// Foreign names and values as trigger fields, bounded.
-fn fields<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> BTreeMap<String, String> {
+fn bounded_fields<'a>(
+    pairs: impl Iterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<String, String> {
     let bounded = |text: &str| cut(&inert(text.as_bytes()), FIELD_BYTES_MAX).to_owned();
     pairs
         .take(FIELDS_MAX)
         .map(|(name, value)| (bounded(name), bounded(value)))
         .collect()
-}
-
-/// Notes in the fields that the event's own time was nonsense.
-fn mark_clock(trigger: &mut Trigger, time: EventTime) {
-    if let Some(clock) = time.clock {
-        trigger
-            .fields
-            .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
-//! Bodies as senders post them.
+//! Bodies as senders post them, and callers that may or may not.
 
+use std::path::PathBuf;
+
+use base64ct::{Base64, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 use serde_json::json;
+use sha2::Sha256;
 
 use super::*;
+use crate::trigger::{Resolution, Trigger};
 
 const RECEIVED: &str = "2026-11-23T10:03:00Z";
 
@@ -11,7 +17,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn alert(status: &str, instance: &str, starts: &str, summary: &str) -> serde_json::Value {
+fn alert(status: &str, instance: &str, starts: &str, summary: &str) -> Value {
     json!({
         "status": status,
         "labels": {"alertname": "TargetDown", "instance": instance, "job": "node"},
@@ -23,7 +29,7 @@ fn alert(status: &str, instance: &str, starts: &str, summary: &str) -> serde_jso
     })
 }
 
-fn notification(group: &serde_json::Value, alerts: &[serde_json::Value]) -> Vec<u8> {
+fn notification(group: &Value, alerts: &[Value]) -> Vec<u8> {
     json!({
         "version": "4", "groupKey": "{}:{alertname=\"TargetDown\"}", "truncatedAlerts": 0,
         "status": "firing", "receiver": "wirewitness", "groupLabels": group,
@@ -34,76 +40,139 @@ fn notification(group: &serde_json::Value, alerts: &[serde_json::Value]) -> Vec<
     .into_bytes()
 }
 
-fn parse(body: &[u8]) -> Result<Option<Trigger>, BodyError> {
-    parse_alertmanager("prometheus", body, at(RECEIVED))
+const KINDS: [HookKind; 11] = [
+    HookKind::Alertmanager,
+    HookKind::Grafana,
+    HookKind::Zabbix,
+    HookKind::Icinga,
+    HookKind::UptimeKuma,
+    HookKind::Pagerduty,
+    HookKind::Datadog,
+    HookKind::Kibana,
+    HookKind::Splunk,
+    HookKind::Cloudevents,
+    HookKind::Generic,
+];
+
+fn config(kind: HookKind) -> WebhookConfig {
+    WebhookConfig {
+        token: "s3cret-token".to_owned().into(),
+        zone: Some(Zone::Offset(9 * 3600)),
+        ..WebhookConfig::new("hook", kind)
+    }
+}
+
+fn hook(config: &WebhookConfig) -> Hook {
+    Hook::from_config(config, &Sources::default()).unwrap()
+}
+
+fn sends(media: &str) -> Caller {
+    Caller {
+        headers: [("Content-Type", media)].into_iter().collect(),
+        ..Caller::default()
+    }
+}
+
+fn read(kind: HookKind, body: &[u8]) -> Result<Vec<Event>, BodyError> {
+    let caller = sends("application/json");
+    hook(&config(kind)).accept(&caller, body, at(RECEIVED))
+}
+
+fn events(kind: HookKind, body: &Value) -> Vec<Event> {
+    read(kind, body.to_string().as_bytes()).unwrap()
+}
+
+fn trigger(kind: HookKind, body: &Value) -> Trigger {
+    match events(kind, body).as_slice() {
+        [Event::Trigger(trigger)] => (**trigger).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn resolution(kind: HookKind, body: &Value) -> Resolution {
+    match events(kind, body).as_slice() {
+        [Event::Resolution(resolution)] => (**resolution).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn value(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap()
 }
 
 #[test]
 fn firing_alerts_become_one_trigger_at_the_first_start() {
     let group = json!({"instance": "192.0.2.7:9100", "alertname": "TargetDown"});
-    let body = notification(
-        &group,
-        &[
-            alert(
-                "firing",
-                "192.0.2.7:9100",
-                "2026-11-23T10:02:30Z",
-                "edge is down",
-            ),
-            alert(
-                "firing",
-                "[2001:db8::7]:9100",
-                "2026-11-23T10:02:11.5+00:00",
-                "core is down",
-            ),
-            alert(
-                "resolved",
-                "192.0.2.9:9100",
-                "2026-11-23T09:00:00Z",
-                "was down",
-            ),
-        ],
+    let one = alert(
+        "firing",
+        "192.0.2.7:9100",
+        "2026-11-23T10:02:30Z",
+        "edge is down",
     );
-    let trigger = parse(&body).unwrap().unwrap();
-    assert_eq!(
-        trigger.subject,
-        "alertname=TargetDown,instance=192.0.2.7:9100"
+    let two = alert(
+        "firing",
+        "[2001:db8::7]:9100",
+        "2026-11-23T10:02:11.5+00:00",
+        "core is down",
     );
-    assert_eq!(trigger.at, at("2026-11-23T10:02:11.5Z"));
-    assert_eq!(trigger.text, "2 alerts firing: edge is down; core is down");
-    assert_eq!(trigger.fields["instance"], "[2001:db8::7]:9100");
-    assert_eq!(
-        trigger.suggested_filter.as_deref(),
-        Some("host 192.0.2.7 or host 2001:db8::7")
+    let over = alert(
+        "resolved",
+        "192.0.2.9:9100",
+        "2026-11-23T09:00:00Z",
+        "was down",
     );
-    assert_eq!(
-        trigger.dedup_key.as_deref(),
-        Some("{}:{alertname=\"TargetDown\"} 2026-11-23T10:02:11.5+00:00")
-    );
+    for kind in [HookKind::Alertmanager, HookKind::Grafana] {
+        let body = notification(&group, &[one.clone(), two.clone(), over.clone()]);
+        let trigger = trigger(kind, &value(&body));
+        assert_eq!(
+            trigger.subject,
+            "alertname=TargetDown,instance=192.0.2.7:9100"
+        );
+        assert_eq!(trigger.at, at("2026-11-23T10:02:11.5Z"));
+        assert_eq!(trigger.text, "2 alerts firing: edge is down; core is down");
+        assert_eq!(trigger.fields["instance"], "[2001:db8::7]:9100");
+        assert_eq!(
+            trigger.suggested_filter.as_deref(),
+            Some("host 192.0.2.7 or host 2001:db8::7")
+        );
+        assert_eq!(
+            trigger.dedup_key.as_deref(),
+            Some("{}:{alertname=\"TargetDown\"} 2026-11-23T10:02:11.5+00:00")
+        );
+        assert!(trigger.body.unwrap().contains("edge is down"));
+    }
 }
 
 #[test]
-fn only_resolved_alerts_freeze_nothing() {
-    let body = notification(
-        &json!({}),
-        &[alert(
-            "resolved",
-            "192.0.2.9:9100",
-            "2026-11-23T09:00:00Z",
-            "x",
-        )],
+fn resolved_alerts_end_what_they_began() {
+    let group = json!({"alertname": "TargetDown"});
+    let firing = alert("firing", "192.0.2.9:9100", "2026-11-23T10:02:00Z", "x");
+    let fired = trigger(
+        HookKind::Alertmanager,
+        &value(&notification(&group, &[firing])),
     );
-    assert_eq!(parse(&body), Ok(None));
-    assert_eq!(parse(&notification(&json!({}), &[])), Ok(None));
+    let mut resolved = alert("resolved", "192.0.2.9:9100", "2026-11-23T10:02:00Z", "x");
+    resolved["endsAt"] = json!("2026-11-23T10:02:50Z");
+    let over = resolution(
+        HookKind::Alertmanager,
+        &value(&notification(&group, &[resolved])),
+    );
+    assert_eq!(over.subject, fired.subject);
+    assert_eq!(over.dedup_key, fired.dedup_key);
+    assert_eq!(over.at, at("2026-11-23T10:02:50Z"));
+    assert_eq!(
+        events(HookKind::Alertmanager, &value(&notification(&group, &[]))),
+        []
+    );
 }
 
 #[test]
 fn without_group_labels_the_alert_names_the_subject() {
-    let body = notification(
-        &json!({}),
-        &[alert("firing", "router1", "2026-11-23T10:02:30Z", "")],
+    let alert = alert("firing", "router1", "2026-11-23T10:02:30Z", "");
+    let trigger = trigger(
+        HookKind::Alertmanager,
+        &value(&notification(&json!({}), &[alert])),
     );
-    let trigger = parse(&body).unwrap().unwrap();
     assert_eq!(
         trigger.subject,
         "alertname=TargetDown,instance=router1,job=node"
@@ -120,8 +189,11 @@ fn an_implausible_start_is_replaced_and_marked() {
         ("0001-01-01T00:00:00Z", None),
         ("yesterday", None),
     ] {
-        let body = notification(&json!({}), &[alert("firing", "x", starts, "s")]);
-        let trigger = parse(&body).unwrap().unwrap();
+        let alert = alert("firing", "x", starts, "s");
+        let trigger = trigger(
+            HookKind::Alertmanager,
+            &value(&notification(&json!({}), &[alert])),
+        );
         assert_eq!(trigger.at, at(RECEIVED), "{starts}");
         assert_eq!(
             trigger.fields.get("clock").map(String::as_str),
@@ -133,7 +205,7 @@ fn an_implausible_start_is_replaced_and_marked() {
 
 #[test]
 fn what_is_no_notification_is_refused_with_a_reason() {
-    for body in [
+    let bodies = [
         &b""[..],
         b"{}",
         b"[]",
@@ -141,109 +213,519 @@ fn what_is_no_notification_is_refused_with_a_reason() {
         b"{\"alerts\": [1]}",
         b"{\"alerts\": [{\"labels\": {\"a\": 1}}]}",
         b"\xff",
-    ] {
-        assert!(matches!(parse(body), Err(BodyError::Json(_))), "{body:?}");
+    ];
+    for body in bodies {
+        let refused = read(HookKind::Alertmanager, body);
+        assert!(matches!(refused, Err(BodyError::Json(_))), "{body:?}");
     }
     let deep = "[".repeat(100_000);
-    assert!(matches!(parse(deep.as_bytes()), Err(BodyError::Json(_))));
     let huge = vec![b' '; BODY_BYTES_MAX + 1];
-    assert_eq!(parse(&huge), Err(BodyError::TooLarge));
+    for kind in KINDS {
+        assert!(
+            matches!(read(kind, deep.as_bytes()), Err(BodyError::Json(_))),
+            "{kind:?}"
+        );
+        assert_eq!(read(kind, &huge), Err(BodyError::TooLarge), "{kind:?}");
+    }
 }
 
 #[test]
 fn the_generic_body() {
-    let parse = |body: serde_json::Value| {
-        parse_generic("scripts", body.to_string().as_bytes(), at(RECEIVED))
-    };
-    let trigger = parse(json!({
-        "subject": "link 3", "text": "link 3\u{1b} is down", "at": "2026-11-23T10:02:11Z",
-        "before": "10m", "after": "30s", "fields": {"port": 3, "site": "osaka"},
-        "filter": "host 192.0.2.1", "key": "event-1", "status": "firing"
-    }))
-    .unwrap()
-    .unwrap();
-    assert_eq!(trigger.subject, "link 3");
-    assert_eq!(trigger.text, "link 3\\x1b is down");
-    assert_eq!(trigger.at, at("2026-11-23T10:02:11Z"));
-    assert_eq!(trigger.before, Some(std::time::Duration::from_mins(10)));
-    assert_eq!(trigger.fields["port"], "3");
-    assert_eq!(trigger.dedup_key.as_deref(), Some("event-1"));
-    assert_eq!(
-        parse(json!({"text": "t"})).unwrap().unwrap().subject,
-        "scripts"
+    let generic = HookKind::Generic;
+    let full = trigger(
+        generic,
+        &json!({
+            "subject": "link 3", "text": "link 3\u{1b} is down", "at": "2026-11-23T10:02:11Z",
+            "before": "10m", "after": "30s", "fields": {"port": 3, "site": "osaka"},
+            "filter": "host 192.0.2.1", "key": "event-1", "status": "firing"
+        }),
     );
-    assert_eq!(parse(json!({"subject": "s"})).unwrap().unwrap().text, "s");
-    assert_eq!(
-        parse(json!({"subject": "s", "status": "resolved"})),
-        Ok(None)
-    );
+    assert_eq!(full.subject, "link 3");
+    assert_eq!(full.text, "link 3\\x1b is down");
+    assert_eq!(full.at, at("2026-11-23T10:02:11Z"));
+    assert_eq!(full.before, Some(Duration::from_mins(10)));
+    assert_eq!(full.fields["port"], "3");
+    assert_eq!(full.dedup_key.as_deref(), Some("event-1"));
+    assert_eq!(trigger(generic, &json!({"text": "t"})).subject, "hook");
+    assert_eq!(trigger(generic, &json!({"subject": "s"})).text, "s");
+    let over = resolution(generic, &json!({"key": "event-1", "status": "resolved"}));
+    assert_eq!(over.dedup_key.as_deref(), Some("event-1"));
     for (body, key) in [
         (json!({}), "subject"),
         (json!({"subject": " "}), "subject"),
         (json!({"subject": "s", "at": "noon"}), "at"),
         (json!({"subject": "s", "before": "long"}), "before"),
+        (
+            json!({"subject": "s", "before": "0s", "after": "0s"}),
+            "before",
+        ),
         (json!({"subject": "s", "after": "999d"}), "after"),
         (json!({"subject": "s", "fields": {"a": [1]}}), "fields"),
     ] {
-        let error = parse(body).unwrap_err().to_string();
+        let error = read(generic, body.to_string().as_bytes())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(&format!("{key}: ")), "{error}");
     }
 }
 
-fn config(token: Option<&str>, token_file: Option<PathBuf>) -> WebhookConfig {
-    WebhookConfig {
-        name: "prometheus".to_owned(),
-        kind: HookKind::Alertmanager,
-        token: token.map(str::to_owned),
-        token_file,
+#[test]
+fn zabbix_problems_and_recoveries() {
+    let problem = json!({
+        "EVENT.ID": "4711", "EVENT.NAME": "Interface Gi0/1: Link down", "EVENT.VALUE": "1",
+        "EVENT.DATE": "2026.11.23", "EVENT.TIME": "19:02:11", "EVENT.OPDATA": "Current state: down (2)",
+        "EVENT.UPDATE.STATUS": "0", "HOST.HOST": "sw1", "HOST.IP": "192.0.2.5", "TRIGGER.URL": "{TRIGGER.URL}"
+    });
+    let fired = trigger(HookKind::Zabbix, &problem);
+    assert_eq!(fired.subject, "sw1: Interface Gi0/1: Link down");
+    assert_eq!(
+        fired.text,
+        "Interface Gi0/1: Link down: Current state: down (2)"
+    );
+    assert_eq!(fired.at, at("2026-11-23T10:02:11Z"), "the zone is +09:00");
+    assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.5"));
+    assert_eq!(fired.fields["EVENT.ID"], "4711");
+    assert!(!fired.fields.contains_key("TRIGGER.URL"));
+    let mut recovery = problem.clone();
+    recovery["EVENT.VALUE"] = json!("0");
+    let over = resolution(HookKind::Zabbix, &recovery);
+    assert_eq!(
+        (over.dedup_key, over.subject),
+        (fired.dedup_key, fired.subject)
+    );
+    let mut update = problem.clone();
+    update["EVENT.UPDATE.STATUS"] = json!("1");
+    assert_eq!(events(HookKind::Zabbix, &update), []);
+    assert!(read(HookKind::Zabbix, b"{\"EVENT.VALUE\": \"1\"}").is_err());
+}
+
+#[test]
+fn icinga_notifications_as_a_form_and_as_json() {
+    let form = b"type=PROBLEM&host=core-1&service=ping4&state=CRITICAL&output=PING+CRITICAL+-+Packet+loss+%3D+100%25&time=1795428131&address=192.0.2.9";
+    let caller = sends("application/x-www-form-urlencoded");
+    let icinga = hook(&config(HookKind::Icinga));
+    let events = icinga.accept(&caller, form, at(RECEIVED)).unwrap();
+    let [Event::Trigger(fired)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(fired.subject, "core-1 ping4");
+    assert_eq!(
+        fired.text,
+        "PROBLEM CRITICAL: PING CRITICAL - Packet loss = 100%"
+    );
+    assert_eq!(fired.at, at("2026-11-23T10:02:11Z"));
+    assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.9"));
+    let body = |kind: &str| json!({"type": kind, "host": "core-1", "service": "ping4"});
+    assert_eq!(
+        resolution(HookKind::Icinga, &body("RECOVERY")).subject,
+        fired.subject
+    );
+    for quiet in ["ACKNOWLEDGEMENT", "DOWNTIMESTART", "CUSTOM"] {
+        assert_eq!(tests::events(HookKind::Icinga, &body(quiet)), [], "{quiet}");
+    }
+    let multipart = sends("multipart/form-data; boundary=x");
+    assert_eq!(
+        icinga.accept(&multipart, form, at(RECEIVED)),
+        Err(BodyError::MediaType)
+    );
+}
+
+#[test]
+fn uptime_kuma_without_its_secrets() {
+    let body = |status: u8| {
+        json!({
+            "heartbeat": {"monitorID": 3, "status": status, "time": "2026-11-23 19:02:11.500", "msg": "timeout of 48000ms exceeded", "ping": null},
+            "monitor": {"id": 3, "name": "shop", "url": "https://192.0.2.80:8443/login", "type": "http",
+                        "basic_auth_pass": "hunter2", "headers": "{\"X-Key\": \"hunter2\"}", "hostname": null},
+            "msg": "[shop] [Down] timeout"
+        })
+    };
+    let fired = trigger(HookKind::UptimeKuma, &body(0));
+    assert_eq!(
+        (fired.subject.as_str(), fired.text.as_str()),
+        ("shop", "timeout of 48000ms exceeded")
+    );
+    assert_eq!(fired.at, at("2026-11-23T10:02:11.5Z"));
+    assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.80"));
+    let kept = fired.body.unwrap();
+    assert!(!kept.contains("hunter2") && kept.contains("shop"), "{kept}");
+    assert_eq!(resolution(HookKind::UptimeKuma, &body(1)).subject, "shop");
+    assert_eq!(events(HookKind::UptimeKuma, &body(2)), []);
+    let test = json!({"heartbeat": null, "monitor": null, "msg": "Testing"});
+    assert_eq!(events(HookKind::UptimeKuma, &test), []);
+    assert!(read(HookKind::UptimeKuma, b"{}").is_err());
+}
+
+#[test]
+fn pagerduty_incidents_and_pings() {
+    let body = |kind: &str, id: &str| {
+        json!({"event": {"id": id, "event_type": kind, "resource_type": "incident",
+            "occurred_at": "2026-11-23T10:02:11.123Z", "agent": null,
+            "data": {"id": "PGR0VU2", "type": "incident", "number": 2, "title": "A little bump in the road",
+                     "service": {"summary": "API Service"}, "status": "triggered", "priority": {"summary": "P1"}}}})
+    };
+    let fired = trigger(HookKind::Pagerduty, &body("incident.triggered", "01A"));
+    assert_eq!(fired.subject, "API Service #2 A little bump in the road");
+    assert_eq!(fired.at, at("2026-11-23T10:02:11.123Z"));
+    assert_eq!(fired.dedup_key.as_deref(), Some("pagerduty 01A"));
+    assert_eq!(fired.fields["priority"], "P1");
+    let over = resolution(HookKind::Pagerduty, &body("incident.resolved", "01B"));
+    assert_eq!((over.subject, over.dedup_key), (fired.subject, None));
+    for quiet in ["pagey.ping", "incident.acknowledged", "incident.annotated"] {
+        assert_eq!(
+            events(HookKind::Pagerduty, &body(quiet, "01C")),
+            [],
+            "{quiet}"
+        );
+    }
+    assert!(read(HookKind::Pagerduty, b"{\"messages\": []}").is_err());
+}
+
+#[test]
+fn datadog_kibana_and_splunk() {
+    let fired = trigger(
+        HookKind::Datadog,
+        &json!({"title": "[Triggered on {host:web-1}] Ping loss", "body": "50 %", "date": "1795428131000",
+                "alert_transition": "Triggered", "alert_cycle_key": "77", "hostname": "web-1", "scope": "$ALERT_SCOPE"}),
+    );
+    assert_eq!(fired.subject, "web-1: Ping loss");
+    assert_eq!(fired.at, at("2026-11-23T10:02:11Z"));
+    let over = resolution(
+        HookKind::Datadog,
+        &json!({"title": "[Recovered on {host:web-1}] Ping loss", "alert_transition": "Recovered",
+                "ALERT_CYCLE_KEY": "77", "hostname": "web-1"}),
+    );
+    assert_eq!(
+        (over.dedup_key, over.subject),
+        (fired.dedup_key, fired.subject)
+    );
+
+    let body = |group: &str| {
+        json!({"rule_id": "r1", "rule": "Loss", "alert_id": "web-1", "group": group,
+               "date": "2026-11-23T10:02:11.000Z", "reason": "loss is 50 %"})
+    };
+    let fired = trigger(HookKind::Kibana, &body("threshold met"));
+    assert_eq!(
+        (fired.subject.as_str(), fired.text.as_str()),
+        ("Loss: web-1", "loss is 50 %")
+    );
+    assert_eq!(
+        resolution(HookKind::Kibana, &body("recovered")).subject,
+        fired.subject
+    );
+
+    let fired = trigger(
+        HookKind::Splunk,
+        &json!({"result": {"host": "192.0.2.4", "_time": "1795428131.250", "_raw": "%LINK-3-UPDOWN"},
+                "sid": "scheduler_1", "search_name": "link down", "owner": "admin", "app": "search", "results_link": "http://x"}),
+    );
+    assert_eq!(fired.subject, "192.0.2.4: link down");
+    assert_eq!(fired.at, at("2026-11-23T10:02:11.25Z"));
+    assert_eq!(fired.text, "%LINK-3-UPDOWN");
+    assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.4"));
+}
+
+#[test]
+fn cloudevents_structured_batched_and_binary() {
+    let event = |id: &str, kind: &str| {
+        json!({"specversion": "1.0", "id": id, "source": "/net/osaka", "type": kind, "subject": "link 3",
+               "time": "2026-11-23T10:02:11Z", "data": {"message": "link down", "host": "192.0.2.3"}})
+    };
+    let one = trigger(HookKind::Cloudevents, &event("1", "net.link.down"));
+    assert_eq!(
+        (one.subject.as_str(), one.text.as_str()),
+        ("link 3", "link down")
+    );
+    assert_eq!(one.dedup_key.as_deref(), Some("/net/osaka 1"));
+    assert_eq!(one.suggested_filter.as_deref(), Some("host 192.0.2.3"));
+    let batch = json!([event("1", "net.link.down"), event("2", "net.link.resolved")]);
+    let both = events(HookKind::Cloudevents, &batch);
+    assert!(
+        matches!(both.as_slice(), [Event::Trigger(_), Event::Resolution(_)]),
+        "{both:?}"
+    );
+    let binary = Caller {
+        headers: [
+            ("content-type", "text/plain"),
+            ("ce-specversion", "1.0"),
+            ("ce-id", "9"),
+            ("ce-source", "/net/osaka"),
+            ("ce-type", "net.link.down"),
+            ("ce-subject", "link%203"),
+        ]
+        .into_iter()
+        .collect(),
+        ..Caller::default()
+    };
+    let hook = hook(&config(HookKind::Cloudevents));
+    let read = hook.accept(&binary, b"it broke", at(RECEIVED)).unwrap();
+    let [Event::Trigger(fired)] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    assert_eq!(
+        (fired.subject.as_str(), fired.text.as_str()),
+        ("link 3", "it broke")
+    );
+    let mut broken = event("1", "x");
+    broken["source"] = json!("");
+    let error = tests::read(HookKind::Cloudevents, broken.to_string().as_bytes());
+    assert!(error.unwrap_err().to_string().starts_with("source: "));
+}
+
+#[test]
+fn any_shape_by_json_pointer() {
+    let mut config = config(HookKind::Generic);
+    config.map = Some(
+        toml::from_str(
+            r#"
+            each = "/alarms"
+            subject = ["/device/name", "/port"]
+            text = "/message"
+            at = "/raised"
+            key = "/id"
+            status = "/state"
+            resolved = ["CLEAR"]
+            host = "/device/ip"
+            fields = { site = "/device/site" }
+            "#,
+        )
+        .unwrap(),
+    );
+    let body = json!({"alarms": [
+        {"id": 5, "device": {"name": "sw1", "ip": "192.0.2.1", "site": "osaka"}, "port": "ge-0/0/1",
+         "message": "loss of signal", "raised": 1_795_428_131, "state": "RAISED"},
+        {"id": 5, "device": {"name": "sw1"}, "port": "ge-0/0/1", "message": "x", "state": "CLEAR"}
+    ]});
+    let hook = hook(&config);
+    let json = sends("application/json");
+    let events = hook
+        .accept(&json, body.to_string().as_bytes(), at(RECEIVED))
+        .unwrap();
+    let [Event::Trigger(fired), Event::Resolution(over)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(fired.subject, "sw1 ge-0/0/1");
+    assert_eq!(fired.at, at("2026-11-23T10:02:11Z"));
+    assert_eq!(fired.fields["site"], "osaka");
+    assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.1"));
+    assert_eq!(
+        (&over.subject, &over.dedup_key),
+        (&fired.subject, &fired.dedup_key)
+    );
+    let error = hook
+        .accept(&json, b"{}", at(RECEIVED))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("/alarms"), "{error}");
+    for (map, word) in [
+        ("text = \"message\"", "JSON pointer"),
+        ("at = \"/a\"", "subject"),
+    ] {
+        config.map = Some(toml::from_str(map).unwrap());
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn an_event_without_a_time_is_as_old_as_calls_usually_are() {
+    let mut late = config(HookKind::Generic);
+    late.late = Duration::from_secs(90);
+    let json = sends("application/json");
+    let events = hook(&late)
+        .accept(&json, b"{\"subject\": \"s\"}", at(RECEIVED))
+        .unwrap();
+    let [Event::Trigger(fired)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(fired.at, at("2026-11-23T10:01:30Z"));
+}
+
+fn shows(headers: &[(&str, &str)]) -> Caller {
+    Caller {
+        headers: headers.iter().copied().collect(),
+        ..Caller::default()
     }
 }
 
 #[test]
 fn only_the_token_opens_the_hook() {
-    let sources = Sources::default();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "s3cret-token\n").unwrap();
-    for config in [config(Some("s3cret-token"), None), config(None, Some(file))] {
-        let hook = Hook::from_config(&config, &sources).unwrap();
-        assert!(hook.authorise(Some("Bearer s3cret-token")));
-        assert!(hook.authorise(Some("bearer  s3cret-token ")));
+    let given = config(HookKind::Generic);
+    let mut filed = WebhookConfig::new("hook", HookKind::Generic);
+    filed.token_file = file.into();
+    let mut rotated = WebhookConfig::new("hook", HookKind::Generic);
+    rotated.token = Several::Any(vec!["new-token".to_owned(), "s3cret-token".to_owned()]);
+    for config in [given, filed, rotated] {
+        let hook = hook(&config);
+        let bearer = |text: &str| hook.admit(&shows(&[("Authorization", text)]));
+        assert_eq!(bearer("Bearer s3cret-token"), Ok(()));
+        assert_eq!(bearer("bearer  s3cret-token "), Ok(()));
+        let in_path = Caller {
+            token: Some("s3cret-token".to_owned()),
+            ..Caller::default()
+        };
+        assert_eq!(hook.admit(&in_path), Ok(()));
         let wrong = [
-            None,
-            Some(""),
-            Some("Bearer"),
-            Some("Bearer "),
-            Some("s3cret-token"),
-            Some("Basic s3cret-token"),
-            Some("Bearer s3cret-tokem"),
-            Some("Bearer s3cret-token2"),
+            "",
+            "Bearer",
+            "Bearer ",
+            "s3cret-token",
+            "Basic s3cret-token",
+            "Bearer s3cret-tokem",
+            "Bearer s3cret-token2",
         ];
         for header in wrong {
-            assert!(!hook.authorise(header), "{header:?}");
+            assert_eq!(bearer(header), Err(Denied::Token), "{header:?}");
         }
+        assert_eq!(hook.admit(&Caller::default()), Err(Denied::Token));
         assert_eq!(hook.handle().get(Count::Refused), 8);
-        assert!(!format!("{config:?}").contains("s3cret"));
+        assert!(!format!("{config:?}{hook:?}").contains("s3cret"));
     }
 }
 
 #[test]
-fn a_hook_without_a_secret_is_no_hook() {
-    let sources = Sources::default();
-    let error =
-        |config: &WebhookConfig| Hook::from_config(config, &sources).unwrap_err().to_string();
-    assert!(error(&config(None, None)).contains("either token or token_file"));
-    assert!(error(&config(Some("  "), None)).contains("empty"));
-    assert!(error(&config(None, Some("/nowhere/token".into()))).contains("/nowhere/token"));
-    let mut bad = config(Some("long enough"), None);
-    bad.name = "../x".to_owned();
-    assert!(error(&bad).contains("name"));
-    let twice = [
-        config(Some("long enough"), None),
-        config(Some("long enough"), None),
+fn basic_authentication_and_addresses() {
+    let mut config = WebhookConfig::new("hook", HookKind::Generic);
+    config.basic = "monitor:p:ss".to_owned().into();
+    config.allow = vec!["192.0.2.0/24".to_owned(), "2001:db8::1".to_owned()];
+    let hook = hook(&config);
+    let from = |address: Option<&str>, pair: &str| {
+        let mut caller = shows(&[(
+            "authorization",
+            &format!("Basic {}", Base64::encode_string(pair.as_bytes())),
+        )]);
+        caller.address = address.map(|address| address.parse().unwrap());
+        hook.admit(&caller)
+    };
+    assert_eq!(from(Some("192.0.2.9"), "monitor:p:ss"), Ok(()));
+    assert_eq!(from(Some("::ffff:192.0.2.9"), "monitor:p:ss"), Ok(()));
+    assert_eq!(from(Some("2001:db8::1"), "monitor:p:ss"), Ok(()));
+    assert_eq!(from(None, "monitor:p:ss"), Ok(()), "over the unix socket");
+    assert_eq!(from(Some("192.0.2.9"), "monitor:pass"), Err(Denied::Basic));
+    let elsewhere = from(Some("198.51.100.1"), "monitor:p:ss");
+    assert!(matches!(elsewhere, Err(Denied::Address(_))));
+}
+
+fn mac(secret: &[u8], message: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
+    mac.update(message.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[test]
+fn every_dialect_of_signatures() {
+    let body = "{\"subject\":\"s\"}";
+    let now = at(RECEIVED);
+    let stamp = (now.as_ns() / 1_000_000_000).to_string();
+    let mut config = WebhookConfig::new("hook", HookKind::Generic);
+    config.hmac_secret = Several::Any(vec!["old".to_owned(), "whsec_c2VjcmV0".to_owned()]);
+    let plain = mac(b"whsec_c2VjcmV0", body);
+    let standard = mac(b"secret", &format!("msg_1.{stamp}.{body}"));
+    let pagerduty = format!("v1={},v1={}", hex::encode([0; 32]), hex::encode(&plain));
+    let github = format!("sha256={}", hex::encode(&plain));
+    let standard = format!("v1,AAAA v1,{}", Base64::encode_string(&standard));
+    let good: [&[(&str, &str)]; 6] = [
+        &[("X-Grafana-Alerting-Signature", &hex::encode(&plain))],
+        &[("X-PagerDuty-Signature", &pagerduty)],
+        &[("X-Hub-Signature-256", &github)],
+        &[
+            ("webhook-signature", &standard),
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", &stamp),
+        ],
+        &[("X-SFX-Signature", &Base64::encode_string(&plain))],
+        &[(
+            "X-Grafana-Alerting-Signature",
+            &hex::encode(mac(b"old", body)),
+        )],
     ];
+    let hook = hook(&config);
+    for headers in good {
+        let caller = shows(headers);
+        assert_eq!(
+            hook.check(&caller, body.as_bytes(), now),
+            Ok(()),
+            "{headers:?}"
+        );
+        let altered = hook.check(&caller, b"{\"subject\":\"t\"}", now);
+        assert!(matches!(altered, Err(Denied::Signature(_))), "{headers:?}");
+    }
+    let later = now.plus(Duration::from_secs(301));
+    let stale = hook.check(&shows(good[3]), body.as_bytes(), later);
+    assert!(matches!(stale, Err(Denied::Stale(_))), "{stale:?}");
+    for nonsense in ["", "sha256=", "v1=zz", "v1,***", "\u{e9}"] {
+        for (header, _) in good.map(|headers| headers[0]) {
+            let caller = shows(&[(header, nonsense)]);
+            assert!(
+                hook.check(&caller, body.as_bytes(), now).is_err(),
+                "{header}: {nonsense}"
+            );
+        }
+    }
+    let unsigned = hook.check(&Caller::default(), body.as_bytes(), now);
+    assert!(
+        unsigned
+            .unwrap_err()
+            .to_string()
+            .contains("x-hub-signature-256")
+    );
+}
+
+#[test]
+fn grafanas_signed_timestamp() {
+    let body = "{}";
+    let now = at(RECEIVED);
+    let stamp = (now.as_ns() / 1_000_000_000).to_string();
+    let mut config = WebhookConfig::new("hook", HookKind::Grafana);
+    config.hmac_secret = "secret".to_owned().into();
+    config.hmac_header = Some("X-Signature".to_owned());
+    config.hmac_timestamp_header = Some("X-Stamp".to_owned());
+    let hook = hook(&config);
+    let signed = hex::encode(mac(b"secret", &format!("{stamp}:{body}")));
+    let caller = shows(&[("x-signature", &signed), ("x-stamp", &stamp)]);
+    assert_eq!(hook.check(&caller, body.as_bytes(), now), Ok(()));
+    let earlier = now.minus(Duration::from_secs(301));
     assert!(matches!(
-        Hook::all(&twice, &sources),
+        hook.check(&caller, body.as_bytes(), earlier),
+        Err(Denied::Stale(_))
+    ));
+    let bare = shows(&[("x-signature", &hex::encode(mac(b"secret", body)))]);
+    assert!(
+        hook.check(&bare, body.as_bytes(), now).is_err(),
+        "without its timestamp"
+    );
+}
+
+#[test]
+fn a_hook_without_a_secret_is_no_hook() {
+    let error = |config: &WebhookConfig| {
+        let made = Hook::from_config(config, &Sources::default());
+        made.unwrap_err().to_string()
+    };
+    let none = WebhookConfig::new("hook", HookKind::Generic);
+    assert!(error(&none).contains("token, basic or hmac_secret"));
+    let with = |change: &dyn Fn(&mut WebhookConfig)| {
+        let mut config = config(HookKind::Generic);
+        change(&mut config);
+        error(&config)
+    };
+    assert!(with(&|c| c.token = "  ".to_owned().into()).contains("empty"));
+    assert!(with(&|c| c.token_file = PathBuf::from("/nowhere").into()).contains("either token"));
+    assert!(with(&|c| c.basic = "nopassword".to_owned().into()).contains("user:password"));
+    assert!(with(&|c| c.allow = vec!["here".to_owned()]).contains("10.0.0.0/8"));
+    assert!(with(&|c| c.hmac_secret = "whsec_*".to_owned().into()).contains("base64"));
+    assert!(with(&|c| c.name = "../x".to_owned()).contains("name"));
+    let filed = WebhookConfig {
+        token_file: PathBuf::from("/nowhere/token").into(),
+        ..WebhookConfig::new("hook", HookKind::Generic)
+    };
+    assert!(error(&filed).contains("/nowhere/token"));
+    let twice = [config(HookKind::Generic), config(HookKind::Generic)];
+    assert!(matches!(
+        Hook::all(&twice, &Sources::default()),
         Err(HookError::Duplicate(_))
     ));
 }
@@ -251,13 +733,30 @@ fn a_hook_without_a_secret_is_no_hook() {
 proptest! {
     #[test]
     fn no_body_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0..600usize) {
-        let received = at(RECEIVED);
-        let _random = parse_generic("x", &bytes, received);
-        let _random = parse_alertmanager("x", &bytes, received);
-        let group = json!({"a": "b"});
-        let whole = notification(&group, &[alert("firing", "192.0.2.1:1", RECEIVED, "s")]);
+        let whole = notification(&json!({"a": "b"}), &[alert("firing", "192.0.2.1:1", RECEIVED, "s")]);
         let mut damaged = whole.get(..cut).unwrap_or(&whole).to_vec();
         damaged.extend(&bytes);
-        let _damaged = parse_alertmanager("x", &damaged, received);
+        for kind in KINDS {
+            let _random = read(kind, &bytes);
+            let _damaged = read(kind, &damaged);
+        }
+    }
+
+    #[test]
+    fn no_value_panics(
+        names in proptest::collection::vec("(event|heartbeat|monitor|result|data|status|time|date|type|host|name|at|[a-z]{1,4})", 0..8),
+        texts in proptest::collection::vec(".{0,20}", 8),
+    ) {
+        let inner: Map<String, Value> = names.iter().zip(&texts)
+            .map(|(name, text)| (name.clone(), json!(text))).collect();
+        let mut outer = inner.clone();
+        for name in &names {
+            outer.insert(name.clone(), json!(inner));
+        }
+        for body in [json!(inner), json!(outer)] {
+            for kind in KINDS {
+                let _any = read(kind, body.to_string().as_bytes());
+            }
+        }
     }
 }

@@ -105,10 +105,8 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
     let (incidents, engine) = Incidents::open(setup, stop.clone()).unwrap();
     let sources = Sources::default();
     let hook = WebhookConfig {
-        name: "monitoring".to_owned(),
-        kind: HookKind::Generic,
-        token: Some("hook-token-1".to_owned()),
-        token_file: None,
+        token: "hook-token-1".to_owned().into(),
+        ..WebhookConfig::new("monitoring", HookKind::Generic)
     };
     let parts = Parts {
         config: WebConfig {

@@ -1,0 +1,112 @@
+//! What a call says, whoever sent it: between the senders' shapes and our triggers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{BodyError, bounded_fields};
+use crate::time::Timestamp;
+use crate::trigger::event_time::{CLOCK_FIELD, event_time};
+use crate::trigger::text::{address_of, inert};
+use crate::trigger::{Kind, Resolution, Trigger, cut};
+
+/// The longest filter and key kept, in bytes.
+const WORD_BYTES_MAX: usize = 1024;
+/// Addresses put into a suggested filter.
+const ADDRESSES_MAX: usize = 8;
+
+/// One thing that a call says. All text in it is foreign.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Whether it is over, rather than begun or still going on.
+    pub(super) over: bool,
+    /// What it is about; the hook's name when empty.
+    pub(super) subject: String,
+    /// The message; the subject when empty.
+    pub(super) text: String,
+    /// When it happened, by the sender's clock.
+    pub(super) at: Option<Timestamp>,
+    /// The sender's own identity of it.
+    pub(super) key: Option<String>,
+    /// More that the sender says.
+    pub(super) fields: BTreeMap<String, String>,
+    /// Words that may name the host it is about.
+    pub(super) hosts: Vec<String>,
+    /// A pcap-filter(7) expression.
+    pub(super) filter: Option<String>,
+    /// Overrides of the window.
+    pub(super) before: Option<Duration>,
+    pub(super) after: Option<Duration>,
+}
+
+/// What a call asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// To freeze.
+    Trigger(Box<Trigger>),
+    /// To end what it froze before.
+    Resolution(Box<Resolution>),
+}
+
+impl Report {
+    /// The event, made inert and bounded. An event without a time is as old as calls of the hook
+    /// usually are.
+    pub(super) fn event(self, hook: &str, late: Duration, received: Timestamp) -> Event {
+        let subject = match inert(self.subject.trim().as_bytes()) {
+            subject if subject.is_empty() => hook.to_owned(),
+            subject => subject,
+        };
+        let text = match inert(self.text.trim().as_bytes()) {
+            text if text.is_empty() => subject.clone(),
+            text => text,
+        };
+        let claimed = self.at.or((!late.is_zero()).then(|| received.minus(late)));
+        let time = event_time(claimed, received);
+        let key = self.key.as_deref().and_then(word);
+        if self.over {
+            let mut over = Resolution::new(Kind::Webhook, hook, &subject, &text, time.at, received);
+            over.dedup_key = key;
+            return Event::Resolution(Box::new(over));
+        }
+        let mut trigger = Trigger::new(Kind::Webhook, hook, &subject, &text, time.at, received);
+        trigger.before = self.before;
+        trigger.after = self.after;
+        trigger.dedup_key = key;
+        let filter = self.filter.as_deref().and_then(word);
+        trigger.suggested_filter = filter.or_else(|| suggest(&self.hosts));
+        trigger.fields = bounded_fields(self.fields.iter());
+        if let Some(clock) = time.clock {
+            trigger
+                .fields
+                .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
+        }
+        Event::Trigger(Box::new(trigger))
+    }
+
+    /// A report that says nothing is refused.
+    pub(super) fn or_empty(self, key: &'static str, why: &str) -> Result<Self, BodyError> {
+        if self.subject.trim().is_empty() && self.text.trim().is_empty() {
+            let why = why.to_owned();
+            return Err(BodyError::Value { key, why });
+        }
+        Ok(self)
+    }
+}
+
+/// Text made inert and bounded; `None` when nothing is left.
+fn word(text: &str) -> Option<String> {
+    let text = inert(text.trim().as_bytes());
+    let text = cut(&text, WORD_BYTES_MAX);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A filter for the addresses among `hosts`.
+fn suggest(hosts: &[String]) -> Option<String> {
+    let addresses: BTreeSet<IpAddr> = hosts
+        .iter()
+        .filter_map(|host| address_of(host))
+        .take(ADDRESSES_MAX)
+        .collect();
+    let hosts: Vec<String> = addresses.iter().map(|a| format!("host {a}")).collect();
+    (!hosts.is_empty()).then(|| hosts.join(" or "))
+}
