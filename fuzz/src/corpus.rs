@@ -187,8 +187,28 @@ fn main() {
     put("chain", "one", CHAIN.as_bytes());
     put("chain", "torn", &CHAIN.as_bytes()[..CHAIN.len() - 3]);
 
+    let stamp = stamp_of_ours().encode();
+    put("probe", "reply", &[&[0; 8][..], &stamp].concat());
+    put("probe", "reply-v6", &[&[129, 0, 0, 0, 0, 0, 0, 0][..], &stamp].concat());
+    let quoted = [&[0x45][..], &[0; 19], &[8, 0, 0, 0, 0, 0, 0, 0], &stamp].concat();
+    let error = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+    put("probe", "unreachable", &error);
+    put("probe", "unreachable-raw", &[&[0x45][..], &[0; 19], &error].concat());
+    let response = b"\xbe\xef\x81\x80\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x1c\0\x01";
+    put("probe", "dns", response);
+
     put("syslog", "counted", b"\x0311 <11>message<11>next");
     put("syslog", "lines", b"\x02<11>message\n<13>next\0<14>third\n");
+}
+
+fn stamp_of_ours() -> wirewitness_fuzz::probe::stamp::Stamp {
+    wirewitness_fuzz::probe::stamp::Stamp {
+        instance: 1,
+        probe: 2,
+        seq: 3,
+        sent_ns: 4,
+        cookie: 5,
+    }
 }
 
 /// A line of a chain, as `incident::chain` writes it.

@@ -48,6 +48,18 @@ pub mod incident {
     }
 }
 
+/// What comes back to our probes.
+pub mod probe {
+    #[path = "../../../src/trigger/probe/dns.rs"]
+    pub mod dns;
+    #[path = "../../../src/trigger/probe/echo.rs"]
+    pub mod echo;
+    #[path = "../../../src/trigger/probe/icmp_error.rs"]
+    pub mod icmp_error;
+    #[path = "../../../src/trigger/probe/stamp.rs"]
+    pub mod stamp;
+}
+
 /// Frames of syslog over TCP.
 pub mod syslog {
     #[path = "../../../src/trigger/syslog/framing.rs"]

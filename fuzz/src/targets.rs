@@ -14,6 +14,9 @@ use crate::packet::flow::sight;
 use crate::pcapng::decode::{Block, Decoder};
 use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample, decode_custom, seals};
 use crate::pcapng::stream::{Blocks, Next};
+use crate::probe::dns::Question;
+use crate::probe::echo::{Answer, Family, decode, quoted};
+use crate::probe::stamp::Stamp;
 use crate::recorder::gaps::{GAPS_FILE, GapLog, read_gaps};
 use crate::recorder::protocol::{Gap, GapCause, Reply, Request};
 use crate::recorder::recovery::{ASIDE, recover};
@@ -358,6 +361,31 @@ pub fn chain(data: &[u8]) {
     fs::write(&path, data).unwrap();
     let (before, after, broken) = crate::incident::read_and_append(&path).unwrap();
     assert_eq!(after, before + usize::from(!broken));
+}
+
+/// Echo replies, ICMP errors and DNS responses: an answer names a stamp that lies in the packet.
+pub fn probe(data: &[u8]) {
+    let lies = |stamp: Stamp| {
+        let bytes = stamp.encode();
+        assert!(data.windows(bytes.len()).any(|window| window == bytes));
+    };
+    for family in [Family::V4, Family::V6] {
+        for raw in [false, true] {
+            match decode(family, raw, data) {
+                Some(Answer::Reply(stamp) | Answer::Error(stamp, _)) => lies(stamp),
+                None => {}
+            }
+        }
+        quoted(family, data).into_iter().for_each(lies);
+    }
+    Stamp::find(data).into_iter().for_each(lies);
+    let Ok(question) = Question::new("example.com", "AAAA") else {
+        return;
+    };
+    let id = data.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    if question.decode(id, data).is_some() {
+        assert!(question.decode(id ^ 1, data).is_none());
+    }
 }
 
 /// The frames of a connection do not depend on the pieces it comes in.

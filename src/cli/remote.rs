@@ -101,7 +101,19 @@ pub fn incident(args: &Args, id: &str) -> Result<(), Failure> {
 
 /// `status`: shows what there is, also when the recorder is not there (`doctor` judges).
 pub fn status(args: &Args) -> Result<(), Failure> {
-    let status: Value = client(args)?.get("/api/v1/status", &[]).map_err(failure)?;
+    let client = client(args)?;
+    let mut status: Value = client.get("/api/v1/status", &[]).map_err(failure)?;
+    // A server of an earlier version has none.
+    if let Ok(Value::Object(board)) = client.get::<Value>("/api/v1/probes", &[])
+        && let Value::Object(status) = &mut status
+    {
+        let known = ["probes", "paths"];
+        status.extend(
+            board
+                .into_iter()
+                .filter(|(key, _)| known.contains(&key.as_str())),
+        );
+    }
     if args.json {
         show::json(&status)
     } else {

@@ -185,6 +185,17 @@ pub fn status(status: &Value) -> String {
             ),
         );
     }
+    for path in status
+        .get("paths")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let text = path.get("text").and_then(Value::as_str);
+        let text = plain(text.unwrap_or("no loss on the way"));
+        let name = plain(&string(path, "name"));
+        add(&mut out, format_args!("{:<10} {name}: {text}\n", "path"));
+    }
     out
 }
 

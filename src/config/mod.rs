@@ -16,7 +16,7 @@ use crate::incident::config::{EvidenceConfig, WindowConfig};
 use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::trigger::logfile::LogfileConfig;
-use crate::trigger::probe::ProbeConfig;
+use crate::trigger::probe::{PathConfig, ProbeConfig};
 use crate::trigger::rules::RuleConfig;
 use crate::trigger::sources::TriggerConfig;
 use crate::trigger::syslog::SyslogConfig;
@@ -50,6 +50,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[[probe]]`
     pub probe: Vec<ProbeConfig>,
+    /// `[[path]]`
+    pub path: Vec<PathConfig>,
     /// `[[syslog]]`
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`
@@ -131,6 +133,7 @@ impl Config {
     pub fn triggers(&self) -> TriggerConfig {
         TriggerConfig {
             probe: self.probe.clone(),
+            path: self.path.clone(),
             syslog: self.syslog.clone(),
             logfile: self.logfile.clone(),
             webhook: self.webhook.clone(),

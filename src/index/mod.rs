@@ -3,6 +3,7 @@
 //! A cache. The incident folders are the truth; whatever is lost or damaged here is made again by
 //! [`Index::rebuild`]. There is one writing connection; readers open their own.
 
+pub mod probes;
 mod query;
 mod schema;
 mod table;

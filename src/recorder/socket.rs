@@ -99,8 +99,9 @@ pub fn accept_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_number(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
 }
 
+/// Sets an option whose value is one int.
 #[expect(unsafe_code, reason = "setsockopt that no safe crate offers")]
-fn set_number(
+pub fn set_number(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
-use super::probe::{Pinger, Probe, ProbeConfig, ProbeError, ProbeSockets};
+use super::probe::path::{self, PathConfig, PathError};
+use super::probe::{self, Probe, ProbeConfig, ProbeError, ProbeSockets};
 use super::rules::{RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
@@ -22,6 +23,8 @@ use super::{Intake, Kind};
 pub struct TriggerConfig {
     /// `[[probe]]`.
     pub probe: Vec<ProbeConfig>,
+    /// `[[path]]`.
+    pub path: Vec<PathConfig>,
     /// `[[syslog]]`.
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`.
@@ -41,6 +44,9 @@ pub enum SourcesError {
     /// A probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// A path.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The sockets of all probes.
     #[error("[[probe]]: {0}")]
     ProbeSockets(#[source] io::Error),
@@ -80,6 +86,8 @@ impl TriggerConfig {
     pub fn validate(&self) -> Result<(), SourcesError> {
         Rules::new(&self.rule)?;
         Probe::all(&self.probe)?;
+        let names: Vec<&str> = self.probe.iter().map(|probe| probe.name.as_str()).collect();
+        path::validate(&self.path, &names)?;
         let listens = self.syslog.iter().map(|config| config.listen.clone());
         unique("syslog", "listen", listens)?;
         for config in &self.syslog {
@@ -124,16 +132,18 @@ impl TriggerConfig {
         let probes = Probe::all(&self.probe)?;
         let probe_sockets = match probes.as_slice() {
             [] => None,
-            _ => Some(ProbeSockets::open().map_err(SourcesError::ProbeSockets)?),
+            _ => Some(ProbeSockets::open(&self.probe).map_err(SourcesError::ProbeSockets)?),
         };
         let bound: Result<Vec<_>, _> = self.syslog.iter().map(SyslogConfig::bind).collect();
         let open = |config: &LogfileConfig| config.open(state_dir);
         let logfiles: Result<Vec<_>, _> = self.logfile.iter().map(open).collect();
+        sources.probes().set_paths(&self.path);
         let with_handle = |probe: Probe| (probe.register(sources), probe);
         Ok(Ready {
             rules,
             probe_sockets,
             probes: probes.into_iter().map(with_handle).collect(),
+            paths: self.path.clone(),
             syslog: bound?
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
@@ -167,6 +177,7 @@ pub struct Ready {
     rules: Arc<Rules>,
     probe_sockets: Option<ProbeSockets>,
     probes: Vec<(SourceHandle, Probe)>,
+    paths: Vec<PathConfig>,
     /// Listening; public for the addresses.
     pub syslog: Vec<(SourceHandle, BoundSyslog)>,
     logfiles: Vec<(SourceHandle, Logfile)>,
@@ -180,10 +191,8 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
     let mut tasks = JoinSet::new();
     let delivery = |handle| Delivery::new(intake.clone(), handle, stop.clone());
     if let Some(sockets) = ready.probe_sockets {
-        let pinger = Pinger::start(sockets, stop)?;
-        for (handle, probe) in ready.probes {
-            tasks.spawn(probe.run(pinger.clone(), delivery(handle)));
-        }
+        let to = (intake, stop);
+        probe::start(sockets, ready.probes, ready.paths, to, &mut tasks)?;
     }
     for (handle, bound) in ready.syslog {
         tasks.spawn(bound.run(Arc::clone(&ready.rules), delivery(handle)));
@@ -204,6 +213,7 @@ mod tests {
         #[derive(Default)]
         struct File {
             probe: Vec<ProbeConfig>,
+            path: Vec<PathConfig>,
             syslog: Vec<SyslogConfig>,
             logfile: Vec<LogfileConfig>,
             webhook: Vec<WebhookConfig>,
@@ -212,6 +222,7 @@ mod tests {
         let file: File = toml::from_str(text).unwrap();
         let config = TriggerConfig {
             probe: file.probe,
+            path: file.path,
             syslog: file.syslog,
             logfile: file.logfile,
             webhook: file.webhook,

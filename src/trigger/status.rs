@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::Kind;
+use super::probe::Probes;
 
 /// How a source is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -188,6 +189,7 @@ impl SourceHandle {
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     handles: Arc<Mutex<Vec<SourceHandle>>>,
+    probes: Probes,
 }
 
 impl Sources {
@@ -199,6 +201,11 @@ impl Sources {
             .unwrap_or_else(PoisonError::into_inner)
             .push(handle.clone());
         handle
+    }
+
+    /// What is known of the probes' targets.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// All sources, in the order of registration.

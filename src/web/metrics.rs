@@ -19,6 +19,7 @@ use super::status::Picture;
 use crate::incident::model::{Incident, State as Stage};
 use crate::recorder::protocol::InterfaceState;
 use crate::time::Timestamp;
+use crate::trigger::probe::ProbeView;
 use crate::trigger::status::SourceState;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +42,17 @@ struct OfSource {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProbe {
+    probe: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Quantile {
+    probe: String,
+    quantile: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     state: &'static str,
 }
@@ -58,7 +70,12 @@ struct Build {
 /// `GET /metrics`.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let picture = app.board().picture(&app).await;
-    let page = page(&picture, &app.incidents().list(), &app.refused().counts());
+    let known = app.sources().probes().clone();
+    let views = tokio::task::spawn_blocking(move || known.views(Timestamp::now()));
+    let views = views.await;
+    let views = views.map_err(|error| Problem::internal("adding up the probes", error))?;
+    let list = app.incidents().list();
+    let page = page(&picture, &list, &app.refused().counts(), &views);
     let page = page.map_err(|error| Problem::internal("writing the metrics", error))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
 }
@@ -67,6 +84,7 @@ fn page(
     picture: &Picture,
     all: &[Incident],
     refused_calls: &BTreeMap<&'static str, u64>,
+    views: &[ProbeView],
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("wirewitness");
     let build = Family::<Build, Gauge>::default();
@@ -76,6 +94,7 @@ fn page(
     interfaces(&mut registry, picture);
     server(&mut registry, picture);
     incidents(&mut registry, all);
+    probes(&mut registry, views);
     let refused = Family::<Refused, Counter>::default();
     for (&reason, &count) in refused_calls {
         refused.get_or_create(&Refused { reason }).inc_by(count);
@@ -242,6 +261,73 @@ fn server(registry: &mut Registry, picture: &Picture) {
     }
 }
 
+/// Of the last minute, and counters since the start.
+fn probes(registry: &mut Registry, views: &[ProbeView]) {
+    type Real = Gauge<f64, std::sync::atomic::AtomicU64>;
+    let rtt = Family::<Quantile, Real>::default();
+    let loss = Family::<OfProbe, Real>::default();
+    let jitter = Family::<OfProbe, Real>::default();
+    let counts: [Family<OfProbe, Counter>; 8] = Default::default();
+    for view in views {
+        let of = OfProbe {
+            probe: view.name.clone(),
+        };
+        if let Some(last) = view.windows.first() {
+            if let Some(share) = last.loss {
+                loss.get_or_create(&of).set(share);
+            }
+            let values = last.rtt.map(|rtt| {
+                [
+                    ("0", rtt.min),
+                    ("0.5", rtt.p50),
+                    ("0.9", rtt.p90),
+                    ("0.99", rtt.p99),
+                    ("1", rtt.max),
+                ]
+            });
+            for (quantile, value) in values.into_iter().flatten() {
+                let probe = view.name.clone();
+                rtt.get_or_create(&Quantile { probe, quantile }).set(value);
+            }
+        }
+        if let Some(value) = view.jitter {
+            jitter.get_or_create(&of).set(value);
+        }
+        let counted = &view.counts;
+        let values = [
+            counted.sent,
+            counted.lost,
+            counted.unsent,
+            counted.late,
+            counted.duplicates,
+            counted.reordered,
+            counted.ttl_changes,
+            view.errors.iter().map(|said| said.count).sum(),
+        ];
+        for (family, value) in counts.iter().zip(values) {
+            family.get_or_create(&of).inc_by(value);
+        }
+    }
+    let help = "Round trips of the last minute, by quantile";
+    registry.register_with_unit("probe_rtt", help, Unit::Seconds, rtt);
+    registry.register("probe_loss_ratio", "Loss of the last minute", loss);
+    let help = "Smoothed jitter (RFC 3550)";
+    registry.register_with_unit("probe_jitter", help, Unit::Seconds, jitter);
+    let names = [
+        ("probe_sent", "Probes that left"),
+        ("probe_lost", "Probes without a reply in time"),
+        ("probe_unsent", "Probes this host did not send"),
+        ("probe_late", "Replies after the timeout"),
+        ("probe_duplicates", "Second replies"),
+        ("probe_reordered", "Replies out of order"),
+        ("probe_ttl_changes", "Changes of the replies' hop limit"),
+        ("probe_icmp_errors", "ICMP errors about probes"),
+    ];
+    for ((name, help), family) in names.into_iter().zip(counts) {
+        registry.register(name, help, family);
+    }
+}
+
 fn incidents(registry: &mut Registry, all: &[Incident]) {
     let by_state = Family::<OfState, Gauge>::default();
     let states = [
@@ -352,9 +438,23 @@ mod tests {
         }
     }
 
+    fn views() -> Vec<ProbeView> {
+        let sources = Sources::default();
+        let text = "name = \"edge\"\ntarget = \"192.0.2.1\"";
+        let probe = crate::trigger::probe::Probe::all(&[toml::from_str(text).unwrap()]);
+        probe.unwrap()[0].register(&sources);
+        sources.probes().views(Timestamp::now())
+    }
+
     #[test]
     fn every_counter_has_its_line_and_foreign_names_stay_on_theirs() {
-        let page = page(&picture(), &[], &BTreeMap::from([("bad_token", 3)])).unwrap();
+        let page = page(
+            &picture(),
+            &[],
+            &BTreeMap::from([("bad_token", 3)]),
+            &views(),
+        )
+        .unwrap();
         for line in [
             r#"wirewitness_capture_packets_total{interface="eth\"1\n"} 12"#,
             r#"wirewitness_capture_dropped_packets_total{interface="eth\"1\n",stage="ring"} 2"#,
@@ -367,6 +467,7 @@ mod tests {
             r#"wirewitness_capture_filtered_packets_total{interface="eth\"1\n"} 5"#,
             "wirewitness_clock_max_error_seconds 0.0015",
             "wirewitness_clock_steps_total 2",
+            r#"wirewitness_probe_sent_total{probe="edge"} 0"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }
@@ -376,7 +477,13 @@ mod tests {
     #[test]
     fn every_metric_is_documented() {
         let docs = include_str!("../../docs/API.md");
-        let page = page(&picture(), &[], &BTreeMap::from([("bad_token", 3)])).unwrap();
+        let page = page(
+            &picture(),
+            &[],
+            &BTreeMap::from([("bad_token", 3)]),
+            &views(),
+        )
+        .unwrap();
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         for sample in samples {
             let name = sample.split(['{', ' ']).next().unwrap();

@@ -20,6 +20,7 @@ mod listen;
 mod metrics;
 mod openapi;
 mod pcap;
+mod probes;
 mod problem;
 mod routes;
 mod secret;

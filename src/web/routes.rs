@@ -13,7 +13,7 @@ use super::guard::guard;
 use super::problem::Problem;
 use super::state::App;
 use super::{
-    assets, bundle, events, flows, freeze, health, hooks, incidents, metrics, openapi, pcap,
+    assets, bundle, events, flows, freeze, health, hooks, incidents, metrics, openapi, pcap, probes,
 };
 use super::{session, status, timeline};
 
@@ -58,12 +58,15 @@ pub(super) const ROUTES: &[Route] = &[
     route(Method::POST, "/api/v1/logout", VIEWER, |method| on(method, session::logout)),
     route(Method::GET, "/api/v1/session", VIEWER, |method| on(method, session::session)),
     route(Method::GET, "/api/v1/status", VIEWER, |method| on(method, status::status)),
+    route(Method::GET, "/api/v1/probes", VIEWER, |method| on(method, probes::all)),
+    route(Method::GET, "/api/v1/probes/{name}", VIEWER, |method| on(method, probes::one)),
     route(Method::GET, "/api/v1/incidents", VIEWER, |method| on(method, incidents::list)),
     route(Method::POST, "/api/v1/incidents", ANALYST, |method| on(method, freeze::freeze)),
     route(Method::GET, "/api/v1/incidents/{id}", VIEWER, |method| on(method, incidents::one)),
     route(Method::DELETE, "/api/v1/incidents/{id}", ADMIN, |method| on(method, incidents::release)),
     route(Method::GET, "/api/v1/incidents/{id}/timeline", VIEWER, |method| on(method, timeline::timeline)),
     route(Method::GET, "/api/v1/incidents/{id}/flows", VIEWER, |method| on(method, flows::flows)),
+    route(Method::GET, "/api/v1/incidents/{id}/probes", VIEWER, |method| on(method, probes::of_incident)),
     route(Method::GET, "/api/v1/incidents/{id}/pcap", ANALYST, |method| on(method, pcap::incident)),
     route(Method::GET, "/api/v1/incidents/{id}/bundle", ANALYST, |method| on(method, bundle::bundle)),
     route(Method::GET, "/api/v1/ring/pcap", ANALYST, |method| on(method, pcap::ring)),

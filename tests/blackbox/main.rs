@@ -25,6 +25,7 @@ mod goals;
 mod links;
 mod live;
 mod power;
+mod probes;
 mod readable;
 mod reload;
 mod rig;

@@ -9,6 +9,7 @@ import { useWords } from "./i18n";
 import { IncidentPage } from "./pages/incident/IncidentPage";
 import { IncidentsPage } from "./pages/Incidents";
 import { LoginPage } from "./pages/Login";
+import { ProbesPage } from "./pages/probes/ProbesPage";
 import { OverviewPage } from "./pages/overview/OverviewPage";
 import { replaceHash, route as routeStore, type Route, watchRoute } from "./router";
 import { askSession, leave, session as sessionStore } from "./session";
@@ -74,6 +75,8 @@ function Page({ session, route }: { session: Session; route: Route }): JSX.Eleme
       return <OverviewPage role={session.role} />;
     case "incidents":
       return <IncidentsPage filter={route.filter} />;
+    case "probes":
+      return <ProbesPage name={route.name} />;
     case "incident":
       return <IncidentPage id={route.id} role={session.role} />;
     default:

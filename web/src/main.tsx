@@ -5,6 +5,7 @@ import "./styles/controls.css";
 import "./styles/shell.css";
 import "./styles/overview.css";
 import "./styles/incident.css";
+import "./styles/probes.css";
 
 import { App } from "./app";
 

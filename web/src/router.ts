@@ -6,6 +6,7 @@ export type Route =
   | { page: "overview" }
   | { page: "incidents"; filter: { state: string; grade: string; q: string } }
   | { page: "incident"; id: string }
+  | { page: "probes"; name: string }
   | { page: "login"; link: string }
   | { page: "unknown" };
 
@@ -23,7 +24,14 @@ export function parseRoute(hash: string): Route {
   if (parts[0] === "incidents" && parts.length === 2) {
     return { page: "incident", id: decode(parts[1] ?? "") };
   }
+  if (parts[0] === "probes" && parts.length <= 2) {
+    return { page: "probes", name: decode(parts[1] ?? "") };
+  }
   return { page: "unknown" };
+}
+
+export function probeHref(name: string): string {
+  return `#/probes/${encodeURIComponent(name)}`;
 }
 
 function decode(text: string): string {

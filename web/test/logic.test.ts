@@ -6,6 +6,10 @@ import { around } from "../src/pages/incident/DownloadPanel";
 import { endpoint, firstOrder } from "../src/pages/incident/FlowTable";
 import { withoutName } from "../src/pages/incident/CompletenessCard";
 import { columns, unrecorded } from "../src/pages/incident/RateChart";
+import { bands, marks } from "../src/pages/probes/ProbeChart";
+import { pathText } from "../src/pages/probes/ProbesPage";
+import { roundTrip } from "../src/format/quantity";
+import { en } from "../src/i18n/en";
 import { forecast } from "../src/pages/overview/InterfaceCard";
 import { parseRoute } from "../src/router";
 import { preferredLanguage } from "../src/settings";
@@ -31,10 +35,35 @@ describe("filters", () => {
   });
 });
 
+describe("probes", () => {
+  const rtt = { min: 0.001, p10: 0.002, p50: 0.003, p90: 0.004, p99: 0.005, max: 0.006 };
+  const history = [
+    { from: "2026-11-23T10:00:00.000000000Z", sent: 10, lost: 0, unsent: 0, rtt },
+    { from: "2026-11-23T10:00:30.000000000Z", sent: 4, lost: 1, unsent: 12, rtt: null },
+  ];
+
+  it("are drawn from the most to the least, with a hole where nothing came back", () => {
+    expect(bands(history)).toEqual([[1_795_428_000, 1_795_428_030], [6, null], [4, null], [3, null], [2, null], [1, null]]);
+    expect(marks(history)).toEqual([{ lost: 0, unsent: 0 }, { lost: 0.25, unsent: 0.75 }]);
+  });
+
+  it("say where loss begins", () => {
+    const points = ["gw", "edge"].map((probe) => ({ probe, health: "answers" as const }));
+    const text = (loss_begins: number | null): string => pathText({ name: "p", points, loss_begins, text: null }, en.probes);
+    expect([text(null), text(0), text(1)]).toEqual(["No loss on the way.", "Loss begins before gw, the first point.", "Loss begins between gw and edge."]);
+  });
+
+  it("have round trips of three digits", () => {
+    expect([0.000_085, 0.001_234, 2.5].map((s) => roundTrip(s, "en").replace(/\s/, " "))).toEqual(["85 µs", "1.23 ms", "2.5 s"]);
+  });
+});
+
 describe("routes", () => {
   it("are read from the fragment", () => {
     expect(parseRoute("")).toEqual({ page: "overview" });
     expect(parseRoute("#/")).toEqual({ page: "overview" });
+    expect(parseRoute("#/probes")).toEqual({ page: "probes", name: "" });
+    expect(parseRoute("#/probes/a%2Fb")).toEqual({ page: "probes", name: "a/b" });
     expect(parseRoute("#login=a%2Bb")).toEqual({ page: "login", link: "a+b" });
     expect(parseRoute("#/incidents?state=sealed&q=a%26b")).toEqual({ page: "incidents", filter: { state: "sealed", grade: "", q: "a&b" } });
     expect(parseRoute("#/incidents/20261123T100211Z-5f3a9c")).toEqual({ page: "incident", id: "20261123T100211Z-5f3a9c" });

@@ -1,11 +1,14 @@
 //! `[[probe]]` of the configuration.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::route::interface_index;
+use super::dns::Question;
+use super::route::{interface_index, is_interface_name};
+use super::stamp::STAMP_BYTES;
 
 /// The shortest interval: a probe is no load test.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -16,7 +19,27 @@ const UNDERWAY_MAX: u32 = 100;
 /// The longest memory, in probes.
 const OF_MAX: usize = 1000;
 
-/// One `[[probe]]`: an ICMP echo at an interval.
+/// The most payload of an echo: what a datagram holds with all its headers.
+const SIZE_MAX: u16 = 65_000;
+/// The payload of the classic ping.
+const SIZE_DEFAULT: u16 = 56;
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// ICMP or ICMPv6 echo.
+    #[default]
+    Icmp,
+    /// A TCP connection, closed again at once.
+    Tcp,
+    /// A DNS query over UDP.
+    Dns,
+}
+
+/// One `[[probe]]`: an echo, a connection or a query at an interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
@@ -24,6 +47,36 @@ pub struct ProbeConfig {
     pub name: String,
     /// An address, a host name, or `gateway` for the next hop of the default route.
     pub target: String,
+    /// What is sent.
+    #[serde(default)]
+    pub kind: ProbeKind,
+    /// For `tcp` the port to connect to; for `dns` the server's, 53 unless given.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// For `dns` the name asked for.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// For `dns` the record type asked for, `A` unless given.
+    #[serde(default)]
+    pub record: Option<String>,
+    /// The interface probes leave by; whatever the routes say unless given.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// The address probes come from; the interface's own unless given.
+    #[serde(default)]
+    pub source: Option<IpAddr>,
+    /// For `icmp` the payload in bytes.
+    #[serde(default)]
+    pub size: Option<u16>,
+    /// For `icmp`: routers must not fragment it.
+    #[serde(default)]
+    pub df: bool,
+    /// The type of service (IPv6: traffic class) octet.
+    #[serde(default)]
+    pub tos: Option<u8>,
+    /// The hop limit.
+    #[serde(default)]
+    pub ttl: Option<NonZeroU8>,
     /// From one probe to the next.
     #[serde(default = "one_second", with = "crate::time::span")]
     pub interval: Duration,
@@ -111,10 +164,104 @@ impl ProbeConfig {
         if self.lost == 0 || self.lost > self.of {
             return error("lost", "use a number from 1 to that of `of`");
         }
-        match parse_target(&self.target) {
-            Ok(target) => Ok(target),
-            Err(why) => error("target", &format!("{:?} {why}", self.target)),
+        if let Err((key, why)) = self.check_kind() {
+            return error(key, &why);
         }
+        if let Some(interface) = &self.interface
+            && !is_interface_name(interface)
+        {
+            return error(
+                "interface",
+                &format!("{interface:?} is no interface's name"),
+            );
+        }
+        let target = match parse_target(&self.target) {
+            Ok(target) => target,
+            Err(why) => return error("target", &format!("{:?} {why}", self.target)),
+        };
+        if let (Target::Address(address), Some(source)) = (&target, self.source)
+            && address.is_ipv4() != source.is_ipv4()
+        {
+            return error("source", "is of another family than target");
+        }
+        Ok(target)
+    }
+
+    /// Whether the keys fit the kind; else the key and what is wrong with it.
+    fn check_kind(&self) -> Result<(), (&'static str, String)> {
+        let unused = |key, given: bool, only: &str| {
+            let why = format!("is for kind = \"{only}\"");
+            if given { Err((key, why)) } else { Ok(()) }
+        };
+        let kind = self.kind;
+        unused(
+            "size",
+            self.size.is_some() && kind != ProbeKind::Icmp,
+            "icmp",
+        )?;
+        unused("df", self.df && kind != ProbeKind::Icmp, "icmp")?;
+        unused(
+            "query",
+            self.query.is_some() && kind != ProbeKind::Dns,
+            "dns",
+        )?;
+        unused(
+            "record",
+            self.record.is_some() && kind != ProbeKind::Dns,
+            "dns",
+        )?;
+        unused(
+            "port",
+            self.port.is_some() && kind == ProbeKind::Icmp,
+            "tcp\" or \"dns",
+        )?;
+        match kind {
+            ProbeKind::Icmp => {
+                let size = usize::from(self.payload_bytes());
+                if !(STAMP_BYTES..=usize::from(SIZE_MAX)).contains(&size) {
+                    return Err(("size", format!("use {STAMP_BYTES} to {SIZE_MAX} bytes")));
+                }
+            }
+            ProbeKind::Tcp if self.port.is_none_or(|port| port == 0) => {
+                let why = "is missing: name the port to connect to, 1 to 65535";
+                return Err(("port", why.to_owned()));
+            }
+            ProbeKind::Tcp => {}
+            ProbeKind::Dns => {
+                if self.port == Some(0) {
+                    return Err(("port", "use a number from 1 to 65535".to_owned()));
+                }
+                if self.query.is_none() {
+                    let why = "is missing: name what to ask for, such as \"example.com\"";
+                    return Err(("query", why.to_owned()));
+                }
+                self.question()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The port probes go to; 0 for an echo, which has none.
+    pub fn port(&self) -> u16 {
+        match self.kind {
+            ProbeKind::Icmp => 0,
+            ProbeKind::Tcp => self.port.unwrap_or(0),
+            ProbeKind::Dns => self.port.unwrap_or(DNS_PORT),
+        }
+    }
+
+    /// The payload of an echo in bytes.
+    pub fn payload_bytes(&self) -> u16 {
+        self.size.unwrap_or(SIZE_DEFAULT)
+    }
+
+    /// What a DNS probe asks; else the key and what is wrong with it.
+    pub fn question(&self) -> Result<Question, (&'static str, String)> {
+        let record = self.record.as_deref().unwrap_or("A");
+        let known = Question::new(".", record);
+        known.map_err(|why| ("record", why))?;
+        let name = self.query.as_deref().unwrap_or_default();
+        Question::new(name, record).map_err(|why| ("query", why))
     }
 }
 
@@ -206,5 +353,27 @@ mod tests {
         assert!(broken(|p| p.lost = 0).contains("lost"));
         assert!(broken(|p| p.of = 0).contains("of:"));
         assert!(broken(|p| p.name = " ".to_owned()).contains("name is empty"));
+        assert!(broken(|p| p.size = Some(47)).contains("size: use 48"));
+        assert!(broken(|p| p.port = Some(7)).contains("port: is for"));
+        assert!(broken(|p| p.query = Some("a".to_owned())).contains("query: is for"));
+        assert!(broken(|p| p.kind = ProbeKind::Tcp).contains("port: is missing"));
+        assert!(broken(|p| p.kind = ProbeKind::Dns).contains("query: is missing"));
+        assert!(broken(|p| p.interface = Some("../x".to_owned())).contains("interface"));
+        assert!(broken(|p| p.source = "::1".parse().ok()).contains("source: is of another"));
+        let mut dns = config("203.0.113.1");
+        dns.kind = ProbeKind::Dns;
+        dns.query = Some("example.com".to_owned());
+        assert!(dns.validate().is_ok());
+        assert_eq!(dns.port(), 53);
+        dns.df = true;
+        assert!(
+            dns.validate()
+                .unwrap_err()
+                .to_string()
+                .contains("df: is for")
+        );
+        dns.df = false;
+        dns.record = Some("ANY".to_owned());
+        assert!(dns.validate().unwrap_err().to_string().contains("record: "));
     }
 }

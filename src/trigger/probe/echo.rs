@@ -1,79 +1,62 @@
 //! ICMP and ICMPv6 echo (RFC 792, RFC 4443): our requests, and answers to them.
 //!
-//! The payload carries a mark, so that our probes are found in a capture, and a random cookie:
-//! on unprivileged sockets the kernel replaces the identifier, and an identifier can be guessed.
+//! The payload carries a [`Stamp`]: on unprivileged sockets the kernel replaces the identifier,
+//! and an identifier can be guessed.
 
-/// Marks our probes in a capture.
-const MARK: &[u8; 16] = b"wirewitness-echo";
-/// The payload's length, that of the classic ping.
-const PAYLOAD_BYTES: usize = 56;
+use super::icmp_error::IcmpErrorKind;
+use super::stamp::Stamp;
+
 const HEADER_BYTES: usize = 8;
 const IPV6_HEADER_BYTES: usize = 40;
+/// What ICMPv6 redirects put before their options (RFC 4861 4.5): header and two addresses.
+const REDIRECT_V6_BYTES: usize = 40;
 
 /// Which of the two protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub enum Family {
     /// ICMP.
     V4,
     /// ICMPv6.
     V6,
 }
 
-/// What identifies one probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Echo {
-    pub(super) id: u16,
-    pub(super) seq: u16,
-    pub(super) cookie: u64,
-}
-
 /// An answer to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The echo reply.
-    Reply(Echo),
-    /// A router or the target's stack says that it cannot be delivered.
-    Undelivered(Echo, &'static str),
+    Reply(Stamp),
+    /// A router or the target's stack has something to say about it.
+    Error(Stamp, IcmpErrorKind),
 }
 
 impl Family {
-    const fn request(self) -> u8 {
+    /// The type of an echo request.
+    pub const fn request(self) -> u8 {
         match self {
             Self::V4 => 8,
             Self::V6 => 128,
         }
     }
 
-    const fn reply(self) -> u8 {
+    /// The type of an echo reply.
+    pub const fn reply(self) -> u8 {
         match self {
             Self::V4 => 0,
             Self::V6 => 129,
         }
     }
-
-    /// What an error message of this type and code says.
-    const fn error(self, kind: u8, code: u8) -> Option<&'static str> {
-        Some(match (self, kind, code) {
-            (Self::V4, 3, 0) => "network unreachable",
-            (Self::V4, 3, 1) | (Self::V6, 1, 3) => "host unreachable",
-            (Self::V4, 3, 9 | 10 | 13) | (Self::V6, 1, 1) => "administratively prohibited",
-            (Self::V6, 1, 0) => "no route to destination",
-            (Self::V4, 3, _) | (Self::V6, 1, _) => "destination unreachable",
-            (Self::V4, 11, _) | (Self::V6, 3, _) => "time to live exceeded (a routing loop?)",
-            _ => return None,
-        })
-    }
 }
 
-/// The request. The kernel fills in ICMPv6's checksum, which covers addresses.
-pub(super) fn encode(family: Family, echo: Echo) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(HEADER_BYTES + PAYLOAD_BYTES);
+/// The request with `payload_bytes` of payload: the stamp, then zeros. The kernel fills in
+/// ICMPv6's checksum, which covers addresses.
+pub fn encode(family: Family, id: u16, stamp: &Stamp, payload_bytes: usize) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(HEADER_BYTES + payload_bytes);
     packet.extend_from_slice(&[family.request(), 0, 0, 0]);
-    packet.extend_from_slice(&echo.id.to_be_bytes());
-    packet.extend_from_slice(&echo.seq.to_be_bytes());
-    packet.extend_from_slice(MARK);
-    packet.extend_from_slice(&echo.cookie.to_be_bytes());
-    packet.resize(HEADER_BYTES + PAYLOAD_BYTES, 0);
+    packet.extend_from_slice(&id.to_be_bytes());
+    let seq = u16::try_from(stamp.seq & 0xffff).unwrap_or(0);
+    packet.extend_from_slice(&seq.to_be_bytes());
+    packet.extend_from_slice(&stamp.encode());
+    packet.resize(HEADER_BYTES + payload_bytes, 0);
     if family == Family::V4 {
         let sum = checksum(&packet).to_be_bytes();
         if let Some(field) = packet.get_mut(2..4) {
@@ -85,42 +68,38 @@ pub(super) fn encode(family: Family, echo: Echo) -> Vec<u8> {
 
 /// What a received message says about one of our probes; `None` for everything else. `raw` tells
 /// that the socket hands out IPv4 headers.
-pub(super) fn decode(family: Family, raw: bool, packet: &[u8]) -> Option<Answer> {
+pub fn decode(family: Family, raw: bool, packet: &[u8]) -> Option<Answer> {
     let message = match family {
         Family::V4 if raw => after_ipv4(packet)?,
         _ => packet,
     };
     let (kind, code) = (*message.first()?, *message.get(1)?);
     if kind == family.reply() {
-        return echo(message).map(Answer::Reply);
+        let stamp = Stamp::parse(message.get(HEADER_BYTES..)?)?;
+        return Some(Answer::Reply(stamp));
     }
-    let why = family.error(kind, code)?;
-    let quoted = message.get(HEADER_BYTES..)?;
+    let error = IcmpErrorKind::of(family, kind, code)?;
     let request = match family {
-        Family::V4 => after_ipv4(quoted)?,
-        Family::V6 => quoted.get(IPV6_HEADER_BYTES..)?,
+        Family::V4 => after_ipv4(message.get(HEADER_BYTES..)?)?,
+        Family::V6 if error == IcmpErrorKind::Redirect => {
+            return Stamp::find(message.get(REDIRECT_V6_BYTES..)?)
+                .map(|stamp| Answer::Error(stamp, error));
+        }
+        Family::V6 => message.get(HEADER_BYTES + IPV6_HEADER_BYTES..)?,
     };
+    quoted(family, request).map(|stamp| Answer::Error(stamp, error))
+}
+
+/// The stamp of one of our requests as an error quotes it, beginning with its ICMP header.
+pub fn quoted(family: Family, request: &[u8]) -> Option<Stamp> {
     let ours = *request.first()? == family.request();
-    let echo = echo(request).filter(|_| ours)?;
-    Some(Answer::Undelivered(echo, why))
+    Stamp::parse(request.get(HEADER_BYTES..)?).filter(|_| ours)
 }
 
 /// What follows an IPv4 header.
 fn after_ipv4(packet: &[u8]) -> Option<&[u8]> {
     let first = *packet.first()?;
     (first >> 4 == 4).then(|| packet.get(usize::from(first & 15) * 4..))?
-}
-
-/// The echo's own fields, if it carries our mark.
-fn echo(message: &[u8]) -> Option<Echo> {
-    let (header, payload) = message.split_at_checked(HEADER_BYTES)?;
-    let cookie = payload.strip_prefix(MARK)?.first_chunk()?;
-    let (id, seq) = header.get(4..)?.split_first_chunk()?;
-    Some(Echo {
-        id: u16::from_be_bytes(*id),
-        seq: u16::from_be_bytes(*seq.first_chunk()?),
-        cookie: u64::from_be_bytes(*cookie),
-    })
 }
 
 /// The Internet checksum (RFC 1071).
@@ -143,14 +122,20 @@ mod tests {
 
     use super::*;
 
-    const ECHO: Echo = Echo {
-        id: 0x1234,
+    const STAMP: Stamp = Stamp {
+        instance: 0x0123_4567_89ab_cdef,
+        probe: 9,
         seq: 7,
-        cookie: 0x0123_4567_89ab_cdef,
+        sent_ns: 1,
+        cookie: 0xfedc,
     };
 
+    fn request(family: Family) -> Vec<u8> {
+        encode(family, 0x1234, &STAMP, 56)
+    }
+
     fn reply(family: Family) -> Vec<u8> {
-        let mut packet = encode(family, ECHO);
+        let mut packet = request(family);
         packet[0] = family.reply();
         packet
     }
@@ -164,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_request_has_a_right_checksum() {
-        let packet = encode(Family::V4, ECHO);
+        let packet = request(Family::V4);
         assert_eq!(packet.len(), 64);
         assert_eq!(checksum(&packet), 0);
         assert_eq!(
@@ -175,18 +160,14 @@ mod tests {
 
     #[test]
     fn replies_are_recognised_requests_are_not() {
-        let expected = Some(Answer::Reply(ECHO));
+        let expected = Some(Answer::Reply(STAMP));
         assert_eq!(decode(Family::V4, false, &reply(Family::V4)), expected);
-        assert_eq!(
-            decode(Family::V4, true, &ipv4(&reply(Family::V4))),
-            expected
-        );
+        let raw = ipv4(&reply(Family::V4));
+        assert_eq!(decode(Family::V4, true, &raw), expected);
         assert_eq!(decode(Family::V6, true, &reply(Family::V6)), expected);
         // A raw socket on the loopback hears the request too.
-        assert_eq!(
-            decode(Family::V4, true, &ipv4(&encode(Family::V4, ECHO))),
-            None
-        );
+        let heard = ipv4(&request(Family::V4));
+        assert_eq!(decode(Family::V4, true, &heard), None);
         // Another program's ping.
         let mut foreign = reply(Family::V4);
         foreign[HEADER_BYTES] ^= 1;
@@ -196,17 +177,24 @@ mod tests {
     #[test]
     fn errors_quote_our_request() {
         let mut error = vec![3, 1, 0, 0, 0, 0, 0, 0];
-        error.extend(ipv4(&encode(Family::V4, ECHO)));
+        error.extend(ipv4(&request(Family::V4)));
         assert_eq!(
             decode(Family::V4, true, &ipv4(&error)),
-            Some(Answer::Undelivered(ECHO, "host unreachable"))
+            Some(Answer::Error(STAMP, IcmpErrorKind::HostUnreachable))
         );
-        let mut error = vec![1, 0, 0, 0, 0, 0, 0, 0];
+        let mut error = vec![2, 0, 0, 0, 0, 0, 5, 0];
         error.extend([0; IPV6_HEADER_BYTES]);
-        error.extend(encode(Family::V6, ECHO));
+        error.extend(request(Family::V6));
         assert_eq!(
             decode(Family::V6, true, &error),
-            Some(Answer::Undelivered(ECHO, "no route to destination"))
+            Some(Answer::Error(STAMP, IcmpErrorKind::FragmentationNeeded))
+        );
+        let mut redirect = vec![137, 0];
+        redirect.resize(REDIRECT_V6_BYTES + 8 + IPV6_HEADER_BYTES, 0);
+        redirect.extend(request(Family::V6));
+        assert_eq!(
+            decode(Family::V6, true, &redirect),
+            Some(Answer::Error(STAMP, IcmpErrorKind::Redirect))
         );
     }
 
@@ -221,7 +209,7 @@ mod tests {
                 let _random = decode(family, raw, &bytes);
                 prop_assert_eq!(
                     decode(family, false, &reply(family)[..length]).is_some(),
-                    length >= 32
+                    length >= 56
                 );
             }
         }

@@ -22,10 +22,17 @@ pub(super) fn gateway() -> Option<SocketAddr> {
 
 /// The number of an interface.
 pub(super) fn interface_index(name: &str) -> Option<u32> {
-    let plain =
-        !name.is_empty() && name.len() < 16 && !name.contains('/') && !name.starts_with('.');
+    if !is_interface_name(name) {
+        return None;
+    }
     let index = fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok();
-    index.filter(|_| plain)?.trim().parse().ok()
+    index?.trim().parse().ok()
+}
+
+/// Whether it could be the name of an interface: so that it is no path.
+pub(super) fn is_interface_name(name: &str) -> bool {
+    let printable = name.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    !name.is_empty() && name.len() < 16 && printable && !name.starts_with('.')
 }
 
 /// `/proc/net/route`: interface, destination, gateway, flags, _, _, metric, mask, in hexadecimal;

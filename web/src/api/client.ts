@@ -1,4 +1,4 @@
-import type { Flows, FlowSort, Incident, Problem, Rates, Session, Status } from "./types";
+import type { Flows, FlowSort, Incident, Probe, ProbeBoard, ProbeFindings, Problem, Rates, Session, Status } from "./types";
 
 /** A refusal by the server, or no answer at all (`status` 0, code `unreachable`). */
 export class ApiError extends Error {
@@ -105,6 +105,9 @@ export const api = {
     signal?: AbortSignal,
   ) => json<Incident[]>(`/api/v1/incidents${query(filter)}`, signal ? { signal } : {}),
   incident: (id: string) => json<Incident>(incidentPath(id)),
+  probes: () => json<ProbeBoard>("/api/v1/probes"),
+  probe: (name: string) => json<Probe>(`/api/v1/probes/${encodeURIComponent(name)}`),
+  probesOf: (id: string) => json<ProbeFindings>(`${incidentPath(id)}/probes`),
   freeze: (wish: FreezeRequest) => json<{ incident: string }>("/api/v1/incidents", post(wish)),
   rates: (id: string, buckets: number) =>
     json<Rates>(`${incidentPath(id)}/timeline${query({ buckets })}`),

@@ -211,6 +211,90 @@ export interface Flows {
   flows: Flow[];
 }
 
+/** Seconds. */
+export interface Quantiles {
+  min: number;
+  p10: number;
+  p50: number;
+  p90: number;
+  p99: number;
+  max: number;
+}
+
+export interface ProbeFigures {
+  window: string;
+  from: string | null;
+  sent: number;
+  lost: number;
+  unsent: number;
+  /** 0 to 1; null when nothing was sent. */
+  loss: number | null;
+  bursts: number;
+  longest_burst: number;
+  rtt: Quantiles | null;
+  ipdv_p95: number | null;
+}
+
+export interface ProbeBin {
+  from: string;
+  sent: number;
+  lost: number;
+  unsent: number;
+  rtt: Quantiles | null;
+}
+
+export interface Probe {
+  name: string;
+  kind: "icmp" | "tcp" | "dns";
+  target: string;
+  address: string | null;
+  interval_ns: number;
+  state: "ok" | "failing" | "stopped";
+  detail: string;
+  counts: Record<string, number>;
+  windows: ProbeFigures[];
+  jitter: number | null;
+  ttl: number | null;
+  ttl_changed: string | null;
+  errors: { by: string | null; error: string; count: number; last: string }[];
+  /** Only of one probe. */
+  history?: ProbeBin[];
+}
+
+export type PointHealth = "answers" | "loses" | "limited" | "unknown";
+
+export interface ProbePath {
+  name: string;
+  points: { probe: string; health: PointHealth }[];
+  loss_begins: number | null;
+  text: string | null;
+}
+
+export interface ProbeBoard {
+  now: string;
+  probes: Probe[];
+  paths: ProbePath[];
+}
+
+export type ProbeVerdict = "not_sent" | "left_no_reply" | "left_refused" | "reply_passed" | "only_reply" | "not_seen" | "never_seen";
+
+export interface ProbeFinding {
+  seq: number;
+  sent: string;
+  verdict: ProbeVerdict;
+  left: string | null;
+  reply: string | null;
+  refused: [string, string] | null;
+  interface: string | null;
+  text: string;
+}
+
+export interface ProbeFindings {
+  target: string | null;
+  findings: ProbeFinding[];
+  provisional: boolean;
+}
+
 /** RFC 9457. */
 export interface Problem {
   title: string;

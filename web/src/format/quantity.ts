@@ -68,6 +68,13 @@ export function span(ms: number, language: Language): string {
     .join(" ");
 }
 
+/** A round trip in seconds with three digits: `85 µs`, `1.23 ms`, `2.5 s`. */
+export function roundTrip(seconds: number, language: Language): string {
+  const [value, unit] = seconds < 0.001 ? [seconds * 1e6, "µs"] : seconds < 1 ? [seconds * 1000, "ms"] : [seconds, language === "ja" ? "秒" : "s"];
+  const text = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 }).format(value);
+  return `${text}${NBSP}${unit}`;
+}
+
 /** `3 minutes ago`, `in 20 seconds`. */
 export function relative(ms: number, now: number, language: Language): string {
   const seconds = (ms - now) / 1000;

@@ -32,6 +32,9 @@ export function Header({ session, route }: { session: Session; route: Route }): 
         <a href="#/incidents" aria-current={here(route.page === "incidents" || route.page === "incident")} data-testid="nav-incidents">
           {t.nav.incidents}
         </a>
+        <a href="#/probes" aria-current={here(route.page === "probes")} data-testid="nav-probes">
+          {t.nav.probes}
+        </a>
       </nav>
       <div class="tools">
         <ZoneSwitch />

@@ -17,6 +17,7 @@ import { CompletenessCard } from "./CompletenessCard";
 import { DownloadPanel } from "./DownloadPanel";
 import { Evidence } from "./Evidence";
 import { FlowTable } from "./FlowTable";
+import { ProbeFindingsCard } from "./ProbeFindings";
 import { Progress } from "./Progress";
 import { RateChart } from "./RateChart";
 import { TriggerCard } from "./TriggerCard";
@@ -119,6 +120,7 @@ function Found({ incident, role }: { incident: Incident; role: Role }): JSX.Elem
         <TriggerCard incident={incident} />
         <CompletenessCard incident={incident} />
       </div>
+      {incident.trigger.kind === "probe" && <ProbeFindingsCard incident={incident} />}
       <RateChart incident={incident} selection={selection} onSelect={setSelection} />
       <div class="incident-work">
         <div class="incident-main">
