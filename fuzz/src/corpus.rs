@@ -189,11 +189,19 @@ fn main() {
 
     let stamp = stamp_of_ours().encode();
     put("probe", "reply", &[&[0; 8][..], &stamp].concat());
-    put("probe", "reply-v6", &[&[129, 0, 0, 0, 0, 0, 0, 0][..], &stamp].concat());
+    put(
+        "probe",
+        "reply-v6",
+        &[&[129, 0, 0, 0, 0, 0, 0, 0][..], &stamp].concat(),
+    );
     let quoted = [&[0x45][..], &[0; 19], &[8, 0, 0, 0, 0, 0, 0, 0], &stamp].concat();
     let error = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
     put("probe", "unreachable", &error);
-    put("probe", "unreachable-raw", &[&[0x45][..], &[0; 19], &error].concat());
+    put(
+        "probe",
+        "unreachable-raw",
+        &[&[0x45][..], &[0; 19], &error].concat(),
+    );
     let response = b"\xbe\xef\x81\x80\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x1c\0\x01";
     put("probe", "dns", response);
 
