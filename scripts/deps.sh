@@ -37,6 +37,7 @@ dumpcap|wireshark-common|the same
 capinfos|wireshark-common|capinfos, editcap and mergecap read every file that we write
 rsyslogd|rsyslog|forwards real syslog messages to us
 logrotate|logrotate|rotates log files that we follow
+snmptrap|snmp|sends traps and informs of every version
 icinga2|icinga2-bin|notifies us with the shipped command
 openssl|openssl|signs webhooks independently of us
 prometheus-alertmanager|prometheus-alertmanager|posts real alerts to us

@@ -204,6 +204,9 @@ fn main() {
     );
     let response = b"\xbe\xef\x81\x80\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x1c\0\x01";
     put("probe", "dns", response);
+    for (name, message) in [("inform", INFORM), ("version1", TRAP_V1)] {
+        put("trap", name, &hex::decode(message).unwrap());
+    }
 
     put("syslog", "counted", b"\x0311 <11>message<11>next");
     put("syslog", "lines", b"\x02<11>message\n<13>next\0<14>third\n");
@@ -341,3 +344,7 @@ fn slot_file(held: &[u8]) -> Vec<u8> {
     drop(Slot::rejoin(fill, read));
     bytes
 }
+
+/// linkDown of Gi0/3, as net-snmp writes it: an inform of version 2c, a trap of version 1.
+const INFORM: &str = "306802010104067075626c6963a65b0201070201000201003050300e06082b06010201010300430227103017060a2b06010603010104010006092b0601060301010503300f060a2b0601020102020108030201023014060b2b060102011f010101010304054769302f33";
+const TRAP_V1: &str = "304f02010004067075626c6963a44206082b06010401bf08034004c000024d0201020201004301013027300f060a2b0601020102020108030201023014060b2b060102011f010101010304054769302f33";

@@ -65,3 +65,30 @@ pub mod syslog {
     #[path = "../../../src/trigger/syslog/framing.rs"]
     pub mod framing;
 }
+
+/// What SNMP messages carry.
+pub mod trap {
+    #[expect(dead_code, reason = "the keys' part is not fuzzed")]
+    #[path = "../../../src/trigger/trap/ber.rs"]
+    mod ber;
+    #[expect(dead_code, reason = "only reading is fuzzed")]
+    #[path = "../../../src/trigger/trap/pdu.rs"]
+    mod pdu;
+
+    /// Reads a message of version 1 or 2c; whether it told something, and whether its response
+    /// can be read again.
+    pub fn read(bytes: &[u8]) -> bool {
+        let message = ber::Reader::new(bytes).sequence(ber::SEQUENCE);
+        let Ok(mut message) = message else {
+            return false;
+        };
+        let _version_and_community = (message.integer(), message.octets());
+        let Ok(Some(notice)) = pdu::notice(&mut message) else {
+            return false;
+        };
+        let response = pdu::response(&notice);
+        let mut response = ber::Reader::new(&response);
+        assert!(response.sequence(pdu::RESPONSE).is_ok());
+        true
+    }
+}

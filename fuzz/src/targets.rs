@@ -421,3 +421,8 @@ fn frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, String) 
         Err(error) => (found, error.to_string()),
     }
 }
+
+/// SNMP messages.
+pub fn trap(data: &[u8]) {
+    let _told = crate::trap::read(data);
+}

@@ -20,6 +20,7 @@ use crate::trigger::probe::{PathConfig, ProbeConfig};
 use crate::trigger::rules::RuleConfig;
 use crate::trigger::sources::TriggerConfig;
 use crate::trigger::syslog::SyslogConfig;
+use crate::trigger::trap::TrapConfig;
 use crate::trigger::webhook::WebhookConfig;
 use crate::web::WebConfig;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`
     pub logfile: Vec<LogfileConfig>,
+    /// `[[trap]]`
+    pub trap: Vec<TrapConfig>,
     /// `[[webhook]]`
     pub webhook: Vec<WebhookConfig>,
     /// `[[rule]]`
@@ -136,6 +139,7 @@ impl Config {
             path: self.path.clone(),
             syslog: self.syslog.clone(),
             logfile: self.logfile.clone(),
+            trap: self.trap.clone(),
             webhook: self.webhook.clone(),
             rule: self.rule.clone(),
         }

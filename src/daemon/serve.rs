@@ -19,9 +19,6 @@ use crate::trigger::sources::{self, Ready};
 use crate::trigger::status::Sources;
 use crate::web::{self, App, Bound, Parts};
 
-/// Where log files' places are kept, below the state directory.
-const TAILS: &str = "tails";
-
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> Result<(), Failure> {
     logging::init();
@@ -35,7 +32,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let bound = web::bind(&config.web).map_err(Failure::usage)?;
     let ready = config
         .triggers()
-        .bind(&state_dir.join(TAILS), &sources)
+        .bind(&state_dir, &sources)
         .map_err(Failure::usage)?;
     let gave_up_root = become_server(&config)?;
     let opened = Opened {

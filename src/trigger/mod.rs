@@ -9,10 +9,12 @@ pub mod event_time;
 pub mod logfile;
 pub mod probe;
 pub mod rules;
+pub mod several;
 pub mod sources;
 pub mod status;
 pub mod syslog;
 pub mod text;
+pub mod trap;
 pub mod webhook;
 
 use std::collections::BTreeMap;

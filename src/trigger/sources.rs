@@ -15,8 +15,12 @@ use super::probe::{self, Probe, ProbeConfig, ProbeError, ProbeSockets};
 use super::rules::{RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
+use super::trap::{BoundTraps, TrapConfig, TrapError};
 use super::webhook::{self, Hook, HookError, WebhookConfig};
 use super::{Intake, Kind};
+
+/// Where log files keep their places, within the server's own directory.
+const TAILS: &str = "tails";
 
 /// The trigger tables of the configuration, as they are named there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct TriggerConfig {
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`.
     pub logfile: Vec<LogfileConfig>,
+    /// `[[trap]]`.
+    pub trap: Vec<TrapConfig>,
     /// `[[webhook]]`.
     pub webhook: Vec<WebhookConfig>,
     /// `[[rule]]`.
@@ -53,6 +59,9 @@ pub enum SourcesError {
     /// A syslog listener.
     #[error(transparent)]
     Syslog(#[from] SyslogError),
+    /// A receiver of traps.
+    #[error(transparent)]
+    Trap(#[from] TrapError),
     /// A log file.
     #[error(transparent)]
     Logfile(#[from] LogfileError),
@@ -93,6 +102,9 @@ impl TriggerConfig {
         for config in &self.syslog {
             config.parse()?;
         }
+        let listens = self.trap.iter().map(|config| config.listen.clone());
+        unique("trap", "listen", listens)?;
+        self.trap.iter().try_for_each(TrapConfig::validate)?;
         let paths = self.logfile.iter();
         let paths = paths.map(|config| config.path.display().to_string());
         unique("logfile", "path", paths)?;
@@ -124,8 +136,7 @@ impl TriggerConfig {
     }
 
     /// Opens every socket, reads every token and checkpoint, and enters all sources in the
-    /// registry: to be called before privileges are dropped. Log files keep their place in
-    /// `state_dir`.
+    /// registry: to be called before privileges are dropped. `state_dir` is the server's own.
     pub fn bind(&self, state_dir: &Path, sources: &Sources) -> Result<Ready, SourcesError> {
         self.validate()?;
         let rules = Arc::new(Rules::new(&self.rule)?);
@@ -135,7 +146,9 @@ impl TriggerConfig {
             _ => Some(ProbeSockets::open(&self.probe).map_err(SourcesError::ProbeSockets)?),
         };
         let bound: Result<Vec<_>, _> = self.syslog.iter().map(SyslogConfig::bind).collect();
-        let open = |config: &LogfileConfig| config.open(state_dir);
+        let tails = state_dir.join(TAILS);
+        let traps: Result<Vec<_>, _> = self.trap.iter().map(|one| one.bind(state_dir)).collect();
+        let open = |config: &LogfileConfig| config.open(&tails);
         let logfiles: Result<Vec<_>, _> = self.logfile.iter().map(open).collect();
         sources.probes().set_paths(&self.path);
         let with_handle = |probe: Probe| (probe.register(sources), probe);
@@ -145,6 +158,10 @@ impl TriggerConfig {
             probes: probes.into_iter().map(with_handle).collect(),
             paths: self.path.clone(),
             syslog: bound?
+                .into_iter()
+                .map(|bound| (bound.register(sources), bound))
+                .collect(),
+            traps: traps?
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
                 .collect(),
@@ -180,6 +197,7 @@ pub struct Ready {
     paths: Vec<PathConfig>,
     /// Listening; public for the addresses.
     pub syslog: Vec<(SourceHandle, BoundSyslog)>,
+    traps: Vec<(SourceHandle, BoundTraps)>,
     logfiles: Vec<(SourceHandle, Logfile)>,
     /// For the web layer, which calls them; [`start`] does not need them.
     pub hooks: Vec<Hook>,
@@ -196,6 +214,9 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
     }
     for (handle, bound) in ready.syslog {
         tasks.spawn(bound.run(Arc::clone(&ready.rules), delivery(handle)));
+    }
+    for (handle, bound) in ready.traps {
+        tasks.spawn(bound.run(delivery(handle)));
     }
     for (handle, logfile) in ready.logfiles {
         tasks.spawn(logfile.run(Arc::clone(&ready.rules), delivery(handle)));
@@ -216,6 +237,7 @@ mod tests {
             path: Vec<PathConfig>,
             syslog: Vec<SyslogConfig>,
             logfile: Vec<LogfileConfig>,
+            trap: Vec<TrapConfig>,
             webhook: Vec<WebhookConfig>,
             rule: Vec<RuleConfig>,
         }
@@ -225,6 +247,7 @@ mod tests {
             path: file.path,
             syslog: file.syslog,
             logfile: file.logfile,
+            trap: file.trap,
             webhook: file.webhook,
             rule: file.rule,
         };

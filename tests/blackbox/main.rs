@@ -32,5 +32,6 @@ mod rig;
 mod security;
 mod support;
 mod thrift;
+mod traps;
 mod triggers;
 mod webhooks;

@@ -26,11 +26,13 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use auth::{Caller, Denied, Headers};
-pub use config::{HookError, HookKind, Several, WebhookConfig, validate_all};
+pub use config::{HookError, HookKind, WebhookConfig, validate_all};
 pub use mapping::Mapping;
 pub use report::Event;
 pub use signature::Dialect;
 pub use when::Zone;
+
+pub use super::several::Several;
 
 use super::status::{Count, SourceHandle, SourceState, Sources};
 use super::text::{FIELD_BYTES_MAX, inert};
