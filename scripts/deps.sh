@@ -36,6 +36,9 @@ netsniff-ng|netsniff-ng|a recorder to compare ours with: make bench-peers
 dumpcap|wireshark-common|the same
 capinfos|wireshark-common|capinfos, editcap and mergecap read every file that we write
 rsyslogd|rsyslog|forwards real syslog messages to us
+/usr/share/doc/rsyslog-openssl|rsyslog-openssl|the same within TLS
+/usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|the same with its other TLS driver
+openssl|openssl|makes the certificates of the TLS tests
 logrotate|logrotate|rotates log files that we follow
 snmptrap|snmp|sends traps and informs of every version
 icinga2|icinga2-bin|notifies us with the shipped command

@@ -137,6 +137,7 @@ fn errors() -> RuleConfig {
 fn listening(listen: &[&str]) -> TriggerConfig {
     let syslog = listen.iter().map(|listen| SyslogConfig {
         listen: (*listen).to_owned(),
+        ..SyslogConfig::default()
     });
     TriggerConfig {
         syslog: syslog.collect(),

@@ -199,6 +199,8 @@ impl Config {
                 cores.saturating_sub(1).max(1)
             ));
         }
+        let certificates = self.syslog.iter().map(SyslogConfig::tls);
+        warnings.extend(certificates.filter_map(|tls| Some(tls.err()?.to_string())));
         for hook in &self.webhook {
             for (key, file) in hook.secret_files() {
                 if let Err(error) = fs::read_to_string(file) {

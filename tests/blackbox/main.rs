@@ -31,6 +31,7 @@ mod reload;
 mod rig;
 mod security;
 mod support;
+mod syslog;
 mod thrift;
 mod traps;
 mod triggers;

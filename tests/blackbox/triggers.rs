@@ -462,7 +462,8 @@ fn the_server_stops_in_time_while_a_client_follows_events() {
     assert!(took < Duration::from_secs(2), "it took {took:?}");
 }
 
-fn append(file: &Path, text: &str) {
+/// Adds to a log file, which is made if need be.
+pub(crate) fn append(file: &Path, text: &str) {
     let mut file = File::options()
         .append(true)
         .create(true)

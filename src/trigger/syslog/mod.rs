@@ -1,18 +1,23 @@
-//! The syslog listeners, UDP and TCP.
+//! The syslog listeners: UDP, TCP and TLS.
 
 pub mod framing;
 mod message;
 mod tcp;
+mod tls;
 mod udp;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio_rustls::TlsAcceptor;
 
 pub use message::Message;
+pub use tls::{TlsError, TlsFiles};
 
 use super::delivery::Delivery;
 use super::event_time::{CLOCK_FIELD, event_time};
@@ -26,11 +31,20 @@ use crate::time::Timestamp;
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// One `[[syslog]]`: an address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyslogConfig {
-    /// `udp://ADDRESS:PORT` or `tcp://ADDRESS:PORT`.
+    /// `udp://ADDRESS:PORT`, `tcp://ADDRESS:PORT` or `tls://ADDRESS:PORT`.
     pub listen: String,
+    /// TLS: our certificate and the chain above it, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// TLS: the private key, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// TLS: the authorities whose certificate a sender must have, PEM; without, anybody may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Why a listener cannot be used.
@@ -39,9 +53,38 @@ pub enum SyslogError {
     /// The address is not one.
     #[error(
         "[[syslog]] listen = {0:?} is not an address to listen on: \
-         write udp://127.0.0.1:5514, tcp://0.0.0.0:514 or tcp://[::]:514"
+         write udp://127.0.0.1:5514, tcp://[::]:514 or tls://0.0.0.0:6514"
     )]
     Address(String),
+    /// A TLS listener without a key it needs.
+    #[error(
+        "[[syslog]] listen = {listen:?}: {key} is missing; TLS needs certificate and key, each a PEM file"
+    )]
+    Missing {
+        /// The address as configured.
+        listen: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A key of TLS where there is none: the sender would not be encrypted as somebody thinks.
+    #[error(
+        "[[syslog]] listen = {listen:?}: {key} is of no use here; write tls:// or leave it out"
+    )]
+    Useless {
+        /// The address as configured.
+        listen: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// Certificate, key or authorities.
+    #[error("[[syslog]] listen = {listen:?}: {source}")]
+    Tls {
+        /// The address as configured.
+        listen: String,
+        /// What is wrong.
+        #[source]
+        source: TlsError,
+    },
     /// The kernel refuses it.
     #[error(
         "[[syslog]] listen = {listen:?}: cannot listen: {source}{}",
@@ -66,12 +109,14 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 /// How a listener is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// One message a datagram.
     Udp(SocketAddr),
     /// Messages framed as RFC 6587 says.
     Tcp(SocketAddr),
+    /// The same within TLS.
+    Tls(SocketAddr, TlsFiles),
 }
 
 impl SyslogConfig {
@@ -80,6 +125,10 @@ impl SyslogConfig {
         let error = || SyslogError::Address(self.listen.clone());
         let (scheme, address) = self.listen.split_once("://").ok_or_else(error)?;
         let address = address.parse().map_err(|_| error())?;
+        if scheme == "tls" {
+            return Ok(Listen::Tls(address, self.tls_files()?));
+        }
+        self.no_tls_keys()?;
         match scheme {
             "udp" => Ok(Listen::Udp(address)),
             "tcp" => Ok(Listen::Tcp(address)),
@@ -87,11 +136,55 @@ impl SyslogConfig {
         }
     }
 
+    fn tls_files(&self) -> Result<TlsFiles, SyslogError> {
+        let needed = |key, value: &Option<PathBuf>| {
+            value.clone().ok_or_else(|| SyslogError::Missing {
+                listen: self.listen.clone(),
+                key,
+            })
+        };
+        Ok(TlsFiles {
+            certificate: needed("certificate", &self.certificate)?,
+            key: needed("key", &self.key)?,
+            client_ca: self.client_ca.clone(),
+        })
+    }
+
+    fn no_tls_keys(&self) -> Result<(), SyslogError> {
+        let keys = [
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+            ("client_ca", &self.client_ca),
+        ];
+        match keys.iter().find(|(_, value)| value.is_some()) {
+            Some((key, _)) => Err(SyslogError::Useless {
+                listen: self.listen.clone(),
+                key,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the files of a TLS listener; `None` for another.
+    pub fn tls(&self) -> Result<Option<TlsAcceptor>, SyslogError> {
+        let Listen::Tls(_, files) = self.parse()? else {
+            return Ok(None);
+        };
+        let acceptor = files.acceptor().map_err(|source| SyslogError::Tls {
+            listen: self.listen.clone(),
+            source,
+        })?;
+        Ok(Some(acceptor))
+    }
+
     /// Opens the socket, which may need a privilege that is dropped later.
     pub fn bind(&self) -> Result<BoundSyslog, SyslogError> {
+        let tls = self.tls()?;
         let socket = match self.parse()? {
             Listen::Udp(address) => bind_udp(address).map(BoundSocket::Udp),
-            Listen::Tcp(address) => bind_tcp(address).map(BoundSocket::Tcp),
+            Listen::Tcp(address) | Listen::Tls(address, _) => {
+                bind_tcp(address).map(|listener| BoundSocket::Tcp(listener, tls))
+            }
         };
         match socket {
             Ok(socket) => Ok(BoundSyslog {
@@ -128,10 +221,18 @@ pub struct BoundSyslog {
     socket: BoundSocket,
 }
 
-#[derive(Debug)]
 enum BoundSocket {
     Udp(UdpSocket),
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<TlsAcceptor>),
+}
+
+impl fmt::Debug for BoundSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(socket) => socket.fmt(f),
+            Self::Tcp(listener, _) => listener.fmt(f),
+        }
+    }
 }
 
 impl BoundSyslog {
@@ -144,7 +245,7 @@ impl BoundSyslog {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.socket {
             BoundSocket::Udp(socket) => socket.local_addr(),
-            BoundSocket::Tcp(listener) => listener.local_addr(),
+            BoundSocket::Tcp(listener, _) => listener.local_addr(),
         }
     }
 
@@ -158,7 +259,7 @@ impl BoundSyslog {
         };
         let ended = match self.socket {
             BoundSocket::Udp(socket) => udp::run(socket, judge, delivery).await,
-            BoundSocket::Tcp(listener) => tcp::run(listener, judge, delivery).await,
+            BoundSocket::Tcp(listener, tls) => tcp::run(listener, tls, judge, delivery).await,
         };
         match ended {
             Ok(()) => handle.set(SourceState::Stopped, ""),
@@ -220,10 +321,11 @@ mod tests {
     use super::*;
 
     fn parse(listen: &str) -> Result<Listen, SyslogError> {
-        SyslogConfig {
-            listen: listen.to_owned(),
-        }
-        .parse()
+        config(listen).parse()
+    }
+
+    fn config(listen: &str) -> SyslogConfig {
+        toml::from_str(&format!("listen = {listen:?}")).unwrap()
     }
 
     #[test]
@@ -234,7 +336,7 @@ mod tests {
             "",
             "127.0.0.1:514",
             "udp://localhost",
-            "tls://127.0.0.1:6514",
+            "tsl://127.0.0.1:6514",
             "udp://:514",
         ] {
             let error = parse(bad).unwrap_err().to_string();
@@ -243,11 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_tls_belong_to_tls() {
+        let mut tls = config("tls://127.0.0.1:6514");
+        let error = tls.parse().unwrap_err().to_string();
+        assert!(error.contains("certificate is missing"), "{error}");
+        tls.certificate = Some("/etc/ssl/a.pem".into());
+        let error = tls.parse().unwrap_err().to_string();
+        assert!(error.contains("key is missing"), "{error}");
+        tls.key = Some("/etc/ssl/a.key".into());
+        assert!(matches!(tls.parse(), Ok(Listen::Tls(..))));
+        let mut plain = config("tcp://127.0.0.1:5514");
+        plain.client_ca = Some("/etc/ssl/ca.pem".into());
+        let error = plain.parse().unwrap_err().to_string();
+        assert!(error.contains("client_ca is of no use here"), "{error}");
+    }
+
+    #[test]
     fn a_port_in_use_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let config = SyslogConfig {
-            listen: format!("tcp://{}", taken.local_addr().unwrap()),
-        };
+        let config = config(&format!("tcp://{}", taken.local_addr().unwrap()));
         let error = config.bind().unwrap_err().to_string();
         assert!(
             error.contains(&config.listen) && error.contains("another program"),

@@ -1,4 +1,4 @@
-//! Syslog over TCP: a connection is read no further than what is journalled, so that a sender
+//! Syslog over TCP, plain or within TLS: a connection is read no further than what is journalled, so that a sender
 //! with a disk queue loses nothing while we cannot write.
 
 use std::collections::HashMap;
@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::bytes::BytesMut;
 use tokio_util::task::TaskTracker;
 
@@ -26,13 +27,20 @@ const CONNECTIONS_PER_PEER: usize = 64;
 /// A connection silent for so long is closed. Long, because senders keep idle connections for
 /// hours and lose the message with which they find out that one is gone.
 const IDLE_MAX: Duration = Duration::from_hours(1);
+/// A sender that has not agreed on its keys after so long is closed.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Read at once: what is judged, and journalled, before the next read.
 const READ_BYTES: usize = 64 << 10;
 /// The pause after a failed accept (too many open files), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until stopped.
-pub(super) async fn run(listener: TcpListener, judge: Judge, delivery: Delivery) -> io::Result<()> {
+pub(super) async fn run(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    judge: Judge,
+    delivery: Delivery,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let judge = Arc::new(judge);
     let seats = Seats::default();
@@ -46,14 +54,14 @@ pub(super) async fn run(listener: TcpListener, judge: Judge, delivery: Delivery)
         match accepted {
             Ok((stream, peer)) => match seats.take(peer.ip()) {
                 Some(seat) => {
+                    let tls = tls.clone();
                     let connection = Connection {
-                        stream,
                         peer,
                         judge: Arc::clone(&judge),
                         delivery: delivery.clone(),
                     };
                     connections.spawn(async move {
-                        connection.serve().await;
+                        connection.serve(stream, tls).await;
                         drop(seat);
                     });
                 }
@@ -76,7 +84,6 @@ pub(super) async fn run(listener: TcpListener, judge: Judge, delivery: Delivery)
 
 /// One sender.
 struct Connection {
-    stream: TcpStream,
     peer: SocketAddr,
     judge: Arc<Judge>,
     delivery: Delivery,
@@ -89,6 +96,8 @@ enum Ended {
     Framing(#[from] FramingError),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("no TLS: {0}")]
+    Handshake(#[source] io::Error),
     #[error("silent for too long")]
     Idle,
     #[error(transparent)]
@@ -96,32 +105,51 @@ enum Ended {
 }
 
 impl Connection {
-    async fn serve(mut self) {
+    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let handle = self.delivery.handle().clone();
         let peer = self.peer;
-        match self.read().await {
+        match self.open(stream, tls).await {
             Ok(()) | Err(Ended::Stopping(_)) => {}
             Err(Ended::Idle) => tracing::info!(source = handle.name(), %peer, "closed: idle"),
             Err(error) => {
-                handle.count(Count::Malformed);
+                handle.count(match error {
+                    Ended::Handshake(_) => Count::Refused,
+                    _ => Count::Malformed,
+                });
                 tracing::warn!(source = handle.name(), %peer, "connection closed: {error}");
             }
         }
     }
 
-    async fn read(&mut self) -> Result<(), Ended> {
+    async fn open(&self, stream: TcpStream, tls: Option<TlsAcceptor>) -> Result<(), Ended> {
         let keepalive = TcpKeepalive::new().with_time(Duration::from_mins(1));
-        SockRef::from(&self.stream).set_tcp_keepalive(&keepalive)?;
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let Some(tls) = tls else {
+            return self.read(stream).await;
+        };
+        let agreed = tokio::select! {
+            agreed = tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)) => agreed,
+            () = self.delivery.stop().cancelled() => return Err(Stopping.into()),
+        };
+        let agreed = agreed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.read(agreed.map_err(Ended::Handshake)?).await
+    }
+
+    async fn read(&self, mut stream: impl AsyncRead + Unpin) -> Result<(), Ended> {
         let mut splitter = Framer::default();
         let mut input = BytesMut::with_capacity(READ_BYTES);
         let stop = self.delivery.stop().clone();
         loop {
             input.reserve(READ_BYTES);
             let read = tokio::select! {
-                read = tokio::time::timeout(IDLE_MAX, self.stream.read_buf(&mut input)) => read,
+                read = tokio::time::timeout(IDLE_MAX, stream.read_buf(&mut input)) => read,
                 () = stop.cancelled() => return Err(Stopping.into()),
             };
-            let length = read.map_err(|_| Ended::Idle)??;
+            let length = match read.map_err(|_| Ended::Idle)? {
+                // Senders that close without TLS's own farewell are many; framing tells what is torn.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
             let received = Timestamp::now();
             let mut frames = Vec::new();
             let whole = drain(&mut splitter, &mut input, &mut frames);
