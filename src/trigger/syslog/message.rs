@@ -1,14 +1,21 @@
 //! What a syslog message says about itself: severity, host and time, in either RFC's dialect.
 
-use chrono::{DateTime, Datelike, Utc};
-use syslog_loose::Variant;
+use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+use syslog_loose::{Protocol, Variant};
+
+use super::device;
+use super::zone::Zone;
 use crate::time::Timestamp;
+use crate::trigger::cut;
 use crate::trigger::rules::Severity;
-use crate::trigger::text::inert;
+use crate::trigger::text::{FIELD_BYTES_MAX, inert};
 
 /// The header is looked for in this many bytes at the front.
 const HEADER_BYTES_MAX: usize = 8192;
+/// The parameters of structured data that are kept.
+const PARAMETERS_MAX: usize = 32;
 
 /// A message taken apart as far as triggers need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,50 +26,78 @@ pub struct Message<'a> {
     pub severity: Option<Severity>,
     /// The host name of the header.
     pub host: Option<String>,
-    /// The timestamp of the header; one without a zone is taken to be local.
+    /// The timestamp of the header.
     pub at: Option<Timestamp>,
+    /// The structured data of RFC 5424 by `ID.PARAMETER`.
+    pub data: BTreeMap<String, String>,
 }
 
 impl<'a> Message<'a> {
-    /// Takes a message apart; whatever is not understood is simply absent.
+    /// Takes a message apart; whatever is not understood is simply absent. A timestamp without a
+    /// zone is this machine's.
     pub fn parse(frame: &'a [u8], received: Timestamp) -> Self {
-        Self::parse_in(frame, received, None)
+        Self::parse_in(frame, received, Zone::Local)
     }
 
-    /// As [`Message::parse`] in the given zone, `None` being the local one.
-    fn parse_in(frame: &'a [u8], received: Timestamp, zone: Option<Utc>) -> Self {
+    /// As [`Message::parse`], for a sender whose clock hangs in `zone`.
+    pub fn parse_in(frame: &'a [u8], received: Timestamp, zone: Zone) -> Self {
         let (severity, line) = match split_pri(frame) {
             Some((pri, line)) => (Some(Severity::of_pri(pri)), line),
             None => (None, frame),
         };
-        let head = frame.get(..HEADER_BYTES_MAX).unwrap_or(frame);
+        let head = line.get(..HEADER_BYTES_MAX).unwrap_or(line);
         let text = String::from_utf8_lossy(head);
-        let now = Timestamp::as_ns(received);
-        let now = DateTime::from_timestamp_nanos(i64::try_from(now).unwrap_or(i64::MAX));
-        let header = syslog_loose::parse_message_with_year_tz(
-            &text,
-            |(month, ..)| year_of(month, now),
-            zone,
-            Variant::Either,
-        );
-        let at = header
-            .timestamp
-            .and_then(|at| at.timestamp_nanos_opt())
-            .and_then(|ns| u64::try_from(ns).ok())
-            .map(Timestamp::from_ns);
-        let host = header
-            .hostname
-            // Without a timestamp there was no header, and a "host" is a word of the message.
-            .filter(|host| header.timestamp.is_some() && !host.is_empty() && *host != "-")
-            .map(|host| inert(host.as_bytes()));
-        Self {
+        let mut message = Self {
             line,
             severity,
-            host,
-            at,
+            host: None,
+            at: None,
+            data: BTreeMap::new(),
+        };
+        match device::header(&text, received, zone) {
+            Some(header) => {
+                message.at = header.at;
+                message.host = header.host.map(|host| inert(host.as_bytes()));
+            }
+            None => message.read_standard(frame),
+        }
+        message
+    }
+
+    /// RFC 5424, and RFC 3339 times in front of an RFC 3164 message: both with a zone.
+    fn read_standard(&mut self, frame: &[u8]) {
+        let head = frame.get(..HEADER_BYTES_MAX).unwrap_or(frame);
+        let text = String::from_utf8_lossy(head);
+        // The other header, without a year, has been looked for: what looks like one is none.
+        let header =
+            syslog_loose::parse_message_with_year_tz(&text, |_| 1970, Some(Utc), Variant::Either);
+        let instant = |at: DateTime<_>| at.timestamp_nanos_opt();
+        let at = header.timestamp.and_then(instant);
+        self.at = at
+            .and_then(|ns| u64::try_from(ns).ok())
+            .filter(|ns| *ns > YEAR_1971_NS)
+            .map(Timestamp::from_ns);
+        let fifth = matches!(header.protocol, Protocol::RFC5424(_));
+        // Without a header, a "host" is a word of the message.
+        self.host = header
+            .hostname
+            .filter(|host| (fifth || self.at.is_some()) && !host.is_empty() && *host != "-")
+            .map(|host| inert(host.as_bytes()));
+        let parameters = header.structured_data.iter().flat_map(|element| {
+            element
+                .params()
+                .map(|(name, value)| (element.id, name, value))
+        });
+        for (id, name, value) in parameters.take(PARAMETERS_MAX) {
+            let short = |text: &str| cut(&inert(text.as_bytes()), FIELD_BYTES_MAX).to_owned();
+            self.data
+                .insert(short(&format!("{id}.{name}")), short(&value));
         }
     }
 }
+
+/// The end of 1970, the year that stands for none.
+const YEAR_1971_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
 
 /// The PRI value at the front and what follows it.
 fn split_pri(frame: &[u8]) -> Option<(u8, &[u8])> {
@@ -73,17 +108,6 @@ fn split_pri(frame: &[u8]) -> Option<(u8, &[u8])> {
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let pri = digits.parse().ok().filter(|pri| plain && *pri <= 191)?;
     Some((pri, rest.get(1..)?))
-}
-
-/// The year of a date that gives only a month: the one that brings it nearest to `now`.
-fn year_of(month: u32, now: DateTime<Utc>) -> i32 {
-    if month > now.month() + 6 {
-        now.year() - 1
-    } else if month + 6 < now.month() {
-        now.year() + 1
-    } else {
-        now.year()
-    }
 }
 
 #[cfg(test)]
@@ -169,6 +193,69 @@ mod tests {
                 None,
                 None,
             ),
+            (
+                "<189>45: core-sw: 000124: .Nov 23 2026 19:02:11.123 JST: %LINK-3-UPDOWN: Gi0/1, down",
+                noon,
+                Some(Notice),
+                Some("core-sw"),
+                Some("2026-11-23T10:02:11.123Z"),
+            ),
+            (
+                "<187>123: Nov 23 10:02:11.5 UTC: %OSPF-5-ADJCHG: down",
+                noon,
+                Some(Err),
+                None,
+                Some("2026-11-23T10:02:11.5Z"),
+            ),
+            (
+                "<187>Nov 23 2026 10:02:11: %ASA-3-105005: failover",
+                noon,
+                Some(Err),
+                None,
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            (
+                "<187>Nov 23 10:02:11.401 2026  mx1 rpd[12]: BGP down",
+                noon,
+                Some(Err),
+                Some("mx1"),
+                Some("2026-11-23T10:02:11.401Z"),
+            ),
+            (
+                "<187>Nov 23 10:02:11 sshd[12]: no host",
+                noon,
+                Some(Err),
+                None,
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            (
+                "<187>date=2026-11-23 time=19:02:11 devname=\"fw1\" tz=\"+0900\" level=\"error\"",
+                noon,
+                Some(Err),
+                Some("fw1"),
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            (
+                "<187>date=2026-11-23 time=19:02:11 devname=\"fw1\" eventtime=1795428131000000000",
+                noon,
+                Some(Err),
+                Some("fw1"),
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            (
+                "<134>1 1795428131.003 mx84 flows src=192.0.2.1",
+                noon,
+                Some(Info),
+                Some("mx84"),
+                Some("2026-11-23T10:02:11.003Z"),
+            ),
+            (
+                "<134>[INSPECT] PP[01][out][101000] TCP 192.0.2.1:80",
+                noon,
+                Some(Info),
+                None,
+                None,
+            ),
             ("no pri", noon, None, None, None),
             ("<999>bad pri", noon, None, None, None),
             ("<11", noon, None, None, None),
@@ -182,11 +269,38 @@ mod tests {
             ),
         ];
         for (frame, received, severity, host, time) in table {
-            let message = Message::parse_in(frame.as_bytes(), at(received), Some(Utc));
+            let message =
+                Message::parse_in(frame.as_bytes(), at(received), Zone::named("UTC").unwrap());
             assert_eq!(message.severity, *severity, "{frame}");
             assert_eq!(message.host.as_deref(), *host, "{frame}");
             assert_eq!(message.at, time.map(at), "{frame}");
         }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_the_sources() {
+        let received = at("2026-11-23T01:03:00Z");
+        let zone = Zone::named("Asia/Tokyo").unwrap();
+        let message = Message::parse_in(b"<11>Nov 23 10:02:11 rtx sys: x", received, zone);
+        assert_eq!(message.at, Some(at("2026-11-23T01:02:11Z")));
+        // An hour that clocks pass twice: the later one that has happened.
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        for (received, expected) in [
+            ("2026-10-25T00:40:00Z", "2026-10-25T00:30:00Z"),
+            ("2026-10-25T01:40:00Z", "2026-10-25T01:30:00Z"),
+        ] {
+            let message = Message::parse_in(b"<11>Oct 25 02:30:00 h a: x", at(received), berlin);
+            assert_eq!(message.at, Some(at(expected)));
+        }
+    }
+
+    #[test]
+    fn structured_data_is_kept() {
+        let frame =
+            b"<165>1 2026-11-23T10:02:11Z h app - ID47 [ex@1 ifname=\"eth\\]0\" a=\"b\"] text";
+        let data = Message::parse(frame, at("2026-11-23T12:00:00Z")).data;
+        assert_eq!(data.get("ex@1.ifname").map(String::as_str), Some("eth]0"));
+        assert_eq!(data.get("ex@1.a").map(String::as_str), Some("b"));
     }
 
     #[test]

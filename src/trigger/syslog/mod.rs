@@ -1,10 +1,13 @@
 //! The syslog listeners: UDP, TCP and TLS.
 
+mod device;
+mod encoding;
 pub mod framing;
 mod message;
 mod tcp;
 mod tls;
 mod udp;
+mod zone;
 
 use std::fmt;
 use std::io;
@@ -16,8 +19,10 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 
+pub use encoding::Charset;
 pub use message::Message;
 pub use tls::{TlsError, TlsFiles};
+pub use zone::Zone;
 
 use super::delivery::Delivery;
 use super::event_time::{CLOCK_FIELD, event_time};
@@ -45,6 +50,12 @@ pub struct SyslogConfig {
     /// TLS: the authorities whose certificate a sender must have, PEM; without, anybody may send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
+    /// The IANA zone of timestamps that name none; this machine's without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The encoding of messages; `auto` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
 }
 
 /// Why a listener cannot be used.
@@ -85,6 +96,26 @@ pub enum SyslogError {
         #[source]
         source: TlsError,
     },
+    /// No such zone.
+    #[error(
+        "[[syslog]] listen = {listen:?}: zone = {zone:?} is no IANA zone; write Asia/Tokyo or UTC"
+    )]
+    Zone {
+        /// The address as configured.
+        listen: String,
+        /// The zone as configured.
+        zone: String,
+    },
+    /// No such encoding.
+    #[error(
+        "[[syslog]] listen = {listen:?}: encoding = {encoding:?} is unknown; write auto, utf-8, shift_jis, euc-jp, iso-2022-jp or latin1"
+    )]
+    Encoding {
+        /// The address as configured.
+        listen: String,
+        /// The encoding as configured.
+        encoding: String,
+    },
     /// The kernel refuses it.
     #[error(
         "[[syslog]] listen = {listen:?}: cannot listen: {source}{}",
@@ -122,6 +153,8 @@ pub enum Listen {
 impl SyslogConfig {
     /// The address as a value.
     pub fn parse(&self) -> Result<Listen, SyslogError> {
+        self.zone()?;
+        self.charset()?;
         let error = || SyslogError::Address(self.listen.clone());
         let (scheme, address) = self.listen.split_once("://").ok_or_else(error)?;
         let address = address.parse().map_err(|_| error())?;
@@ -134,6 +167,26 @@ impl SyslogConfig {
             "tcp" => Ok(Listen::Tcp(address)),
             _ => Err(error()),
         }
+    }
+
+    fn zone(&self) -> Result<Zone, SyslogError> {
+        let Some(name) = &self.zone else {
+            return Ok(Zone::Local);
+        };
+        Zone::named(name).ok_or_else(|| SyslogError::Zone {
+            listen: self.listen.clone(),
+            zone: name.clone(),
+        })
+    }
+
+    fn charset(&self) -> Result<Charset, SyslogError> {
+        let Some(name) = &self.encoding else {
+            return Ok(Charset::Auto);
+        };
+        Charset::named(name).ok_or_else(|| SyslogError::Encoding {
+            listen: self.listen.clone(),
+            encoding: name.clone(),
+        })
     }
 
     fn tls_files(&self) -> Result<TlsFiles, SyslogError> {
@@ -179,6 +232,7 @@ impl SyslogConfig {
 
     /// Opens the socket, which may need a privilege that is dropped later.
     pub fn bind(&self) -> Result<BoundSyslog, SyslogError> {
+        let (zone, charset) = (self.zone()?, self.charset()?);
         let tls = self.tls()?;
         let socket = match self.parse()? {
             Listen::Udp(address) => bind_udp(address).map(BoundSocket::Udp),
@@ -190,6 +244,8 @@ impl SyslogConfig {
             Ok(socket) => Ok(BoundSyslog {
                 name: self.listen.clone(),
                 socket,
+                zone,
+                charset,
             }),
             Err(source) => Err(SyslogError::Bind {
                 listen: self.listen.clone(),
@@ -219,6 +275,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct BoundSyslog {
     name: String,
     socket: BoundSocket,
+    zone: Zone,
+    charset: Charset,
 }
 
 enum BoundSocket {
@@ -256,6 +314,8 @@ impl BoundSyslog {
         let judge = Judge {
             name: self.name,
             rules,
+            zone: self.zone,
+            charset: self.charset,
         };
         let ended = match self.socket {
             BoundSocket::Udp(socket) => udp::run(socket, judge, delivery).await,
@@ -281,6 +341,8 @@ impl BoundSyslog {
 struct Judge {
     name: String,
     rules: Arc<Rules>,
+    zone: Zone,
+    charset: Charset,
 }
 
 impl Judge {
@@ -294,7 +356,8 @@ impl Judge {
     ) -> Option<Trigger> {
         let handle = delivery.handle();
         handle.count(Count::Received);
-        let message = Message::parse(frame, received);
+        let frame = self.charset.decode(frame);
+        let message = Message::parse_in(&frame, received, self.zone);
         let peer = peer.to_canonical().to_string();
         let line = Line {
             kind: Kind::Syslog,
@@ -306,6 +369,10 @@ impl Judge {
         let time = event_time(message.at, received);
         let mut trigger = self.rules.apply(&line, time.at, received)?;
         handle.count(Count::Matched);
+        for (name, value) in message.data {
+            // What a rule captured goes before.
+            trigger.fields.entry(name).or_insert(value);
+        }
         trigger.fields.insert("sender".to_owned(), peer);
         if let Some(clock) = time.clock {
             trigger
@@ -358,6 +425,20 @@ mod tests {
         plain.client_ca = Some("/etc/ssl/ca.pem".into());
         let error = plain.parse().unwrap_err().to_string();
         assert!(error.contains("client_ca is of no use here"), "{error}");
+    }
+
+    #[test]
+    fn zone_and_encoding_are_known_ones() {
+        let mut config = config("udp://127.0.0.1:5514");
+        config.zone = Some("Asia/Tokio".to_owned());
+        let error = config.parse().unwrap_err().to_string();
+        assert!(error.contains("zone = \"Asia/Tokio\""), "{error}");
+        config.zone = Some("Asia/Tokyo".to_owned());
+        config.encoding = Some("sjiss".to_owned());
+        let error = config.parse().unwrap_err().to_string();
+        assert!(error.contains("encoding = \"sjiss\""), "{error}");
+        config.encoding = Some("shift_jis".to_owned());
+        assert!(config.parse().is_ok());
     }
 
     #[test]
