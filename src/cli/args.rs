@@ -119,6 +119,12 @@ pub enum Command {
     Doctor,
     /// Build the index anew from the incidents' folders
     Reindex,
+    /// Rules over log lines
+    Rule {
+        /// What to do
+        #[command(subcommand)]
+        action: RuleAction,
+    },
     /// Accounts of the web interface
     User {
         /// What to do
@@ -147,6 +153,20 @@ pub enum IncidentAction {
     Show {
         /// Its id
         id: String,
+    },
+}
+
+/// What can be done with rules.
+#[derive(Debug, Subcommand)]
+pub enum RuleAction {
+    /// Say what the lines on standard input would do, and why
+    Test {
+        /// A configuration, or a file of nothing but [[rule]]s
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the lines come from: syslog, logfile, or a listen address or path of the configuration
+        #[arg(long, value_name = "SOURCE", default_value = "syslog")]
+        source: String,
     },
 }
 

@@ -7,13 +7,14 @@ pub mod client;
 pub mod doctor;
 pub mod local;
 pub mod remote;
+pub mod rules;
 pub mod show;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, Command, IncidentAction};
+use crate::cli::args::{Args, Command, IncidentAction, RuleAction};
 use crate::cli::remote::{Export, Freeze};
 use crate::config::Config;
 use crate::daemon;
@@ -113,6 +114,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::CheckConfig => local::check_config(args),
         Command::Doctor => doctor::run(args),
         Command::Reindex => local::reindex(args),
+        Command::Rule {
+            action: RuleAction::Test { file, source },
+        } => rules::test(args, file, source),
         Command::User { action } => local::user(args, action),
         Command::Token { action } => local::token(args, action),
         Command::Completions { shell } => local::completions(*shell),

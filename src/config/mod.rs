@@ -17,7 +17,7 @@ use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::probe::{PathConfig, ProbeConfig};
-use crate::trigger::rules::RuleConfig;
+use crate::trigger::rules::{RuleConfig, RulesConfig};
 use crate::trigger::sources::TriggerConfig;
 use crate::trigger::syslog::SyslogConfig;
 use crate::trigger::trap::TrapConfig;
@@ -59,6 +59,8 @@ pub struct Config {
     pub logfile: Vec<LogfileConfig>,
     /// `[[trap]]`
     pub trap: Vec<TrapConfig>,
+    /// `[rules]`
+    pub rules: RulesConfig,
     /// `[[webhook]]`
     pub webhook: Vec<WebhookConfig>,
     /// `[[rule]]`
@@ -132,6 +134,12 @@ impl Config {
         }
     }
 
+    /// The rules of the configuration, then those of the packs, which [`Config::check`] knows.
+    fn all_rules(&self) -> Vec<RuleConfig> {
+        let packs = self.rules.rules().unwrap_or_default();
+        self.rule.iter().cloned().chain(packs).collect()
+    }
+
     /// The trigger tables.
     pub fn triggers(&self) -> TriggerConfig {
         TriggerConfig {
@@ -141,7 +149,7 @@ impl Config {
             logfile: self.logfile.clone(),
             trap: self.trap.clone(),
             webhook: self.webhook.clone(),
-            rule: self.rule.clone(),
+            rule: self.all_rules(),
         }
     }
 
@@ -152,6 +160,7 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         let text = |error: &dyn fmt::Display| error.to_string();
+        self.rules.rules().map_err(|error| text(&error))?;
         self.capture.check().map_err(|error| text(&error))?;
         self.ring
             .check(&self.capture)

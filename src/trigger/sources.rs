@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -12,13 +13,16 @@ use super::delivery::Delivery;
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
 use super::probe::path::{self, PathConfig, PathError};
 use super::probe::{self, Probe, ProbeConfig, ProbeError, ProbeSockets};
-use super::rules::{RuleConfig, RuleError, Rules};
+use super::rules::{Absence, RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
 use super::trap::{BoundTraps, TrapConfig, TrapError};
 use super::webhook::{self, Hook, HookError, WebhookConfig};
 use super::{Intake, Kind};
+use crate::time::Timestamp;
 
+/// How often rules are asked whether a line stays away.
+const LOOK: Duration = Duration::from_secs(1);
 /// Where log files keep their places, within the server's own directory.
 const TAILS: &str = "tails";
 
@@ -212,6 +216,13 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
         let to = (intake, stop);
         probe::start(sockets, ready.probes, ready.paths, to, &mut tasks)?;
     }
+    if ready.rules.watch_for_absence() {
+        tasks.spawn(watch(
+            Arc::clone(&ready.rules),
+            intake.clone(),
+            stop.clone(),
+        ));
+    }
     for (handle, bound) in ready.syslog {
         tasks.spawn(bound.run(Arc::clone(&ready.rules), delivery(handle)));
     }
@@ -222,6 +233,28 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
         tasks.spawn(logfile.run(Arc::clone(&ready.rules), delivery(handle)));
     }
     Ok(tasks)
+}
+
+/// Looks every second whether lines stay away that should come.
+async fn watch(rules: Arc<Rules>, intake: Intake, stop: CancellationToken) {
+    let handle = Sources::default().register(Kind::Syslog, "absence");
+    let delivery = Delivery::new(intake, handle, stop.clone());
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        for news in rules.absences(Timestamp::now()) {
+            let told = match news {
+                Absence::Begun(trigger) => delivery.deliver(*trigger).await,
+                Absence::Over(resolution) => delivery.resolve(*resolution).await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

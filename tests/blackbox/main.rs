@@ -29,6 +29,7 @@ mod probes;
 mod readable;
 mod reload;
 mod rig;
+mod rules;
 mod security;
 mod support;
 mod syslog;

@@ -204,6 +204,7 @@ impl Follower {
             bytes: &line.bytes,
             host: &self.host,
             severity: None,
+            facility: None,
         };
         let mut trigger = self.rules.apply(&offered, received, received)?;
         handle.count(Count::Matched);

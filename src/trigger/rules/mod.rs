@@ -1,18 +1,24 @@
 //! Rules: which log lines ask for a freeze, under which subject.
 
 mod config;
+mod memory;
+mod packs;
 mod template;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-pub use config::{RuleConfig, Severity};
+pub use config::{AtLeast, Facility, RuleConfig, Severity};
+pub use packs::RulesConfig;
 pub use template::{Template, TemplateError};
 
 use super::text::{FIELD_BYTES_MAX, address_of, inert};
-use super::{Grade, Kind, Trigger, cut};
+use super::{Grade, Kind, Resolution, Trigger, cut};
 use crate::time::Timestamp;
+use memory::{Beat, Counts, Heartbeat};
 
 /// The largest compiled pattern, in bytes; the regex crate's own default is meant for trusted
 /// one-off patterns.
@@ -32,14 +38,22 @@ pub enum RuleError {
     #[error("[[rule]] number {0}: name is empty")]
     Unnamed(usize),
     /// The regular expression does not compile; the text shows where.
-    #[error("[[rule]] {name}: match is not a regular expression: {source}")]
+    #[error("[[rule]] {name}: {key} is not a regular expression: {source}")]
     Pattern {
         /// The rule.
         name: String,
+        /// `match`, `unless` or `host`.
+        key: &'static str,
         /// What the regex crate says, with the place.
         #[source]
         source: regex::Error,
     },
+    /// A pack that does not exist.
+    #[error("[rules] packs: {0:?} is none; there are {1}")]
+    NoSuchPack(String, String),
+    /// Two keys that do not go together, or a name that nothing has.
+    #[error("[[rule]] {0}: {1}: {2}")]
+    Value(String, &'static str, String),
     /// A template is wrong.
     #[error("[[rule]] {name}: {key}: {source}")]
     Template {
@@ -69,9 +83,34 @@ pub struct Line<'a> {
     pub host: &'a str,
     /// The syslog severity, if it has one.
     pub severity: Option<Severity>,
+    /// The syslog facility, if it has one.
+    pub facility: Option<Facility>,
 }
 
-/// The rules in the order of the file; the first that matches decides.
+/// What the rules say of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// No rule matches.
+    Nothing,
+    /// This rule matches, and waits for more; the text says for what.
+    Held(String, String),
+    /// It asks for a freeze.
+    Fires(Box<Trigger>),
+}
+
+/// A rule that matched and did not decide, and why.
+pub type Passed = (String, String);
+
+/// What became of a line that should keep coming.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absence {
+    /// It is missing.
+    Begun(Box<Trigger>),
+    /// It is there again.
+    Over(Box<Resolution>),
+}
+
+/// The rules in the order of the file; the first that matches decides (see [`Rules::judge`]).
 #[derive(Debug)]
 pub struct Rules {
     set: RegexSet,
@@ -87,6 +126,13 @@ struct Rule {
     grade: Grade,
     sources: Vec<String>,
     severity: Option<Severity>,
+    facility: Vec<Facility>,
+    host: Option<Regex>,
+    unless: Option<Regex>,
+    at_least: Option<AtLeast>,
+    group_by: Vec<String>,
+    counts: Mutex<Counts>,
+    absence: Option<(Duration, Mutex<Heartbeat>)>,
 }
 
 impl Rules {
@@ -116,27 +162,66 @@ impl Rules {
         Ok(Self { set, rules })
     }
 
-    /// The trigger a line gives, or `None` when no rule matches. `at` and `received` are the
+    /// The trigger a line gives, or `None` when no rule fires. `at` and `received` are the
     /// line's event time and arrival.
     pub fn apply(&self, line: &Line<'_>, at: Timestamp, received: Timestamp) -> Option<Trigger> {
-        let matches = self.set.matches(line.bytes);
-        let rule = matches
-            .iter()
-            .filter_map(|index| self.rules.get(index))
-            .find(|rule| rule.covers(line))?;
-        rule.trigger(line, at, received)
+        match self.judge(line, at, received).0 {
+            Verdict::Fires(trigger) => Some(*trigger),
+            Verdict::Nothing | Verdict::Held(..) => None,
+        }
     }
+
+    /// What the rules say of a line: the first that matches decides, and may hold back. Rules that
+    /// `unless` keeps from matching, and those that wait for a line to be absent, decide nothing;
+    /// they are listed beside.
+    pub fn judge(
+        &self,
+        line: &Line<'_>,
+        at: Timestamp,
+        received: Timestamp,
+    ) -> (Verdict, Vec<Passed>) {
+        let mut passed = Vec::new();
+        for index in &self.set.matches(line.bytes) {
+            let Some(rule) = self.rules.get(index).filter(|rule| rule.covers(line)) else {
+                continue;
+            };
+            if rule
+                .unless
+                .as_ref()
+                .is_some_and(|unless| unless.is_match(line.bytes))
+            {
+                passed.push((rule.name.clone(), "unless matches too".to_owned()));
+            } else if let Some((_, heartbeat)) = &rule.absence {
+                locked(heartbeat).beat(received);
+                passed.push((rule.name.clone(), "it was waited for".to_owned()));
+            } else if let Some(trigger) = rule.trigger(line, at, received) {
+                return (rule.count(trigger), passed);
+            }
+        }
+        (Verdict::Nothing, passed)
+    }
+
+    /// Whether any rule waits for lines to be absent.
+    pub fn watch_for_absence(&self) -> bool {
+        self.rules.iter().any(|rule| rule.absence.is_some())
+    }
+
+    /// What is news of lines that should keep coming, to be asked every second or so.
+    pub fn absences(&self, now: Timestamp) -> Vec<Absence> {
+        self.rules
+            .iter()
+            .filter_map(|rule| rule.look(now))
+            .collect()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Rule {
     fn new(config: &RuleConfig) -> Result<Self, RuleError> {
-        let regex = RegexBuilder::new(&config.pattern)
-            .size_limit(PATTERN_BYTES_MAX)
-            .build()
-            .map_err(|source| RuleError::Pattern {
-                name: config.name.clone(),
-                source,
-            })?;
+        let regex = regex_of(config, "match", &config.pattern)?;
         let mut known: Vec<String> = regex.capture_names().flatten().map(str::to_owned).collect();
         known.extend(COMMON.map(str::to_owned));
         let template = |key, text: &str| {
@@ -160,6 +245,81 @@ impl Rule {
             grade: config.grade,
             sources: config.sources.clone(),
             severity: config.severity,
+            facility: config.facility.clone(),
+            host: config
+                .host
+                .as_deref()
+                .map(|text| host(config, text))
+                .transpose()?,
+            unless: config
+                .unless
+                .as_deref()
+                .map(|text| regex_of(config, "unless", text))
+                .transpose()?,
+            at_least: config.at_least,
+            group_by: group_by(config, &known)?,
+            counts: Mutex::default(),
+            absence: config
+                .absence
+                .map(|span| (span, Mutex::new(Heartbeat::new(Timestamp::now())))),
+        })
+    }
+
+    /// Lets a trigger through when there are enough of its group.
+    fn count(&self, trigger: Trigger) -> Verdict {
+        let Some(wanted) = self.at_least else {
+            return Verdict::Fires(Box::new(trigger));
+        };
+        let group = if self.group_by.is_empty() {
+            trigger.subject.clone()
+        } else {
+            let of = |name: &String| match name.as_str() {
+                "source" => trigger.source.as_str(),
+                name => trigger.fields.get(name).map_or("", String::as_str),
+            };
+            let parts: Vec<&str> = self.group_by.iter().map(of).collect();
+            parts.join("\u{1f}")
+        };
+        match locked(&self.counts).add(&group, trigger.at, wanted) {
+            Ok(()) => {
+                let mut trigger = trigger;
+                trigger
+                    .fields
+                    .insert("at_least".to_owned(), wanted.to_string());
+                Verdict::Fires(Box::new(trigger))
+            }
+            Err(count) => {
+                let why = format!("{count} of {wanted} for {:?}", group.replace('\u{1f}', " "));
+                Verdict::Held(self.name.clone(), why)
+            }
+        }
+    }
+
+    /// What is news of the line this rule waits for.
+    fn look(&self, now: Timestamp) -> Option<Absence> {
+        let (span, heartbeat) = self.absence.as_ref()?;
+        let beat = locked(heartbeat).look(now, *span)?;
+        let is_file = |source: &String| source == "logfile" || source.starts_with('/');
+        let kind = if !self.sources.is_empty() && self.sources.iter().all(is_file) {
+            Kind::Logfile
+        } else {
+            Kind::Syslog
+        };
+        let subject = format!("{} is missing", self.name);
+        Some(match beat {
+            Beat::Missing(last) => {
+                let span = humantime::format_duration(*span);
+                let text = format!("no line of {} for {span}; the last came {last}", self.name);
+                let mut trigger = Trigger::new(kind, &self.name, &subject, &text, last, now);
+                trigger.rule = Some(self.name.clone());
+                trigger.grade = self.grade;
+                Absence::Begun(Box::new(trigger))
+            }
+            Beat::Back => {
+                let text = format!("lines of {} come again", self.name);
+                let over = Resolution::new(kind, &self.name, &subject, &text, now, now);
+                Absence::Over(Box::new(over))
+            }
         })
     }
 
@@ -173,7 +333,15 @@ impl Rule {
         let severity = self
             .severity
             .is_none_or(|worst| line.severity.is_some_and(|severity| severity <= worst));
-        source && severity
+        let facility = self.facility.is_empty()
+            || line
+                .facility
+                .is_some_and(|facility| self.facility.contains(&facility));
+        let host = self
+            .host
+            .as_ref()
+            .is_none_or(|host| host.is_match(line.host.as_bytes()));
+        source && severity && facility && host
     }
 
     fn trigger(&self, line: &Line<'_>, at: Timestamp, received: Timestamp) -> Option<Trigger> {
@@ -237,6 +405,52 @@ impl Rule {
             .find_map(|name| address_of(fields.get(name)?))
             .map(|address| format!("host {address}"))
     }
+}
+
+fn regex_of(config: &RuleConfig, key: &'static str, text: &str) -> Result<Regex, RuleError> {
+    let built = RegexBuilder::new(text)
+        .size_limit(PATTERN_BYTES_MAX)
+        .build();
+    built.map_err(|source| RuleError::Pattern {
+        name: config.name.clone(),
+        key,
+        source,
+    })
+}
+
+/// A pattern of a host, in which `*` and `?` stand for any characters and one.
+fn host(config: &RuleConfig, text: &str) -> Result<Regex, RuleError> {
+    let any = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
+    regex_of(config, "host", &format!("(?s)^{any}$"))
+}
+
+/// The names that lines are counted by, all known; and keys that go together.
+fn group_by(config: &RuleConfig, known: &[String]) -> Result<Vec<String>, RuleError> {
+    let bad = |key, why: String| RuleError::Value(config.name.clone(), key, why);
+    let names = config.group_by.as_slice();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        let why = format!(
+            "{unknown:?} is no capture of the rule; there are {}",
+            known.join(", ")
+        );
+        return Err(bad("group_by", why));
+    }
+    if !names.is_empty() && config.at_least.is_none() {
+        return Err(bad(
+            "group_by",
+            "there is no at_least to count for".to_owned(),
+        ));
+    }
+    if config.absence.is_some() && config.at_least.is_some() {
+        return Err(bad("absence", "it goes without at_least".to_owned()));
+    }
+    if config
+        .absence
+        .is_some_and(|span| span < Duration::from_secs(1))
+    {
+        return Err(bad("absence", "at least 1s".to_owned()));
+    }
+    Ok(names.to_vec())
 }
 
 /// The value as an address or a number; `None` for anything else.

@@ -6,13 +6,8 @@ use super::*;
 
 fn rule(name: &str, pattern: &str, subject: &str) -> RuleConfig {
     RuleConfig {
-        name: name.to_owned(),
-        pattern: pattern.to_owned(),
         subject: subject.to_owned(),
-        filter: None,
-        grade: Grade::Incident,
-        sources: Vec::new(),
-        severity: None,
+        ..RuleConfig::new(name, pattern)
     }
 }
 
@@ -23,6 +18,110 @@ fn line(bytes: &[u8]) -> Line<'_> {
         bytes,
         host: "router1",
         severity: None,
+        facility: None,
+    }
+}
+
+#[test]
+fn conditions_counts_and_exceptions() {
+    let text = r#"
+        name = "flap"
+        match = 'link (?P<port>\S+) down'
+        unless = 'maintenance'
+        host = "router?"
+        facility = ["local7"]
+        at_least = "3 in 10s"
+        group_by = "port"
+        subject = "{host} {port}"
+    "#;
+    let rules = Rules::new(&[toml::from_str(text).unwrap(), rule("rest", "link", "rest")]).unwrap();
+    let at = |second: u64| Timestamp::from_ns((1_000_000 + second) * 1_000_000_000);
+    let judge = |bytes: &[u8], second, host| {
+        let mut line = line(bytes);
+        line.facility = Some(Facility::of_pri(23 << 3));
+        line.host = host;
+        rules.judge(&line, at(second), at(second))
+    };
+    let held = |count| {
+        Verdict::Held(
+            "flap".to_owned(),
+            format!("{count} of 3 in 10s for \"ge1\""),
+        )
+    };
+    assert_eq!(judge(b"link ge1 down", 0, "router1").0, held(1));
+    assert_eq!(judge(b"link ge1 down", 1, "router1").0, held(2));
+    assert!(matches!(
+        judge(b"link ge2 down", 1, "router1").0,
+        Verdict::Held(..)
+    ));
+    let Verdict::Fires(fired) = judge(b"link ge1 down", 2, "router1").0 else {
+        panic!("three in ten seconds");
+    };
+    assert_eq!(
+        (fired.subject.as_str(), fired.rule.as_deref()),
+        ("router1 ge1", Some("flap"))
+    );
+    let (verdict, passed) = judge(b"link ge1 down for maintenance", 3, "router1");
+    assert!(matches!(verdict, Verdict::Fires(one) if one.subject == "rest"));
+    assert_eq!(passed.len(), 1);
+    let (verdict, _) = judge(b"link ge1 down", 3, "router12");
+    assert!(
+        matches!(verdict, Verdict::Fires(one) if one.subject == "rest"),
+        "another host"
+    );
+}
+
+#[test]
+fn a_line_that_stays_away() {
+    let text = "name = \"backup\"\nmatch = 'backup finished'\nabsence = \"90s\"";
+    let rules = Rules::new(&[toml::from_str(text).unwrap()]).unwrap();
+    let start = Timestamp::now();
+    let at = |second| start.plus(Duration::from_secs(second));
+    assert!(rules.watch_for_absence());
+    let beat = line(b"backup finished");
+    assert_eq!(rules.judge(&beat, at(10), at(10)).0, Verdict::Nothing);
+    assert_eq!(rules.absences(at(100)), []);
+    let Some(Absence::Begun(trigger)) = rules.absences(at(101)).pop() else {
+        panic!("it is missing");
+    };
+    assert_eq!(
+        (trigger.subject.as_str(), trigger.at),
+        ("backup is missing", at(10))
+    );
+    rules.judge(&beat, at(150), at(150));
+    let Some(Absence::Over(over)) = rules.absences(at(151)).pop() else {
+        panic!("it is back");
+    };
+    assert_eq!(over.subject, trigger.subject);
+}
+
+#[test]
+fn mistakes_of_the_conditions_are_named() {
+    for (more, words) in [
+        ("at_least = \"3\"", "3 in 10s"),
+        ("at_least = \"1 in 10s\"", "2 to 1000"),
+        ("facility = [\"kernel\"]", "kern, user"),
+        ("absence = \"soon\"", "soon"),
+    ] {
+        let text = format!("name = \"r\"\nmatch = 'x'\n{more}");
+        let error = toml::from_str::<RuleConfig>(&text).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    for (more, words) in [
+        ("group_by = \"port\"\nat_least = \"3 in 10s\"", "no capture"),
+        ("group_by = \"host\"", "at_least"),
+        (
+            "absence = \"90s\"\nat_least = \"3 in 10s\"",
+            "without at_least",
+        ),
+        ("unless = '('", "unless is not a regular expression"),
+    ] {
+        let config = toml::from_str(&format!("name = \"r\"\nmatch = 'x'\n{more}")).unwrap();
+        let error = Rules::new(&[config]).unwrap_err().to_string();
+        assert!(
+            error.contains(words) && error.contains("[[rule]] r"),
+            "{error}"
+        );
     }
 }
 

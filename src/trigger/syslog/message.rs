@@ -9,7 +9,7 @@ use super::device;
 use super::zone::Zone;
 use crate::time::Timestamp;
 use crate::trigger::cut;
-use crate::trigger::rules::Severity;
+use crate::trigger::rules::{Facility, Severity};
 use crate::trigger::text::{FIELD_BYTES_MAX, inert};
 
 /// The header is looked for in this many bytes at the front.
@@ -24,6 +24,8 @@ pub struct Message<'a> {
     pub line: &'a [u8],
     /// The severity of the PRI, when there is one.
     pub severity: Option<Severity>,
+    /// The facility of the PRI, when there is one.
+    pub facility: Option<Facility>,
     /// The host name of the header.
     pub host: Option<String>,
     /// The timestamp of the header.
@@ -41,15 +43,16 @@ impl<'a> Message<'a> {
 
     /// As [`Message::parse`], for a sender whose clock hangs in `zone`.
     pub fn parse_in(frame: &'a [u8], received: Timestamp, zone: Zone) -> Self {
-        let (severity, line) = match split_pri(frame) {
-            Some((pri, line)) => (Some(Severity::of_pri(pri)), line),
+        let (pri, line) = match split_pri(frame) {
+            Some((pri, line)) => (Some(pri), line),
             None => (None, frame),
         };
         let head = line.get(..HEADER_BYTES_MAX).unwrap_or(line);
         let text = String::from_utf8_lossy(head);
         let mut message = Self {
             line,
-            severity,
+            severity: pri.map(Severity::of_pri),
+            facility: pri.map(Facility::of_pri),
             host: None,
             at: None,
             data: BTreeMap::new(),

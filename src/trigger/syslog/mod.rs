@@ -365,6 +365,7 @@ impl Judge {
             bytes: message.line,
             host: message.host.as_deref().unwrap_or(&peer),
             severity: message.severity,
+            facility: message.facility,
         };
         let time = event_time(message.at, received);
         let mut trigger = self.rules.apply(&line, time.at, received)?;

@@ -1,6 +1,7 @@
 //! The times senders write: RFC 3339, seconds and milliseconds since 1970, or local without a zone.
 
 use chrono::{FixedOffset, Local, NaiveDateTime, TimeZone};
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
@@ -13,6 +14,8 @@ pub enum Zone {
     Local,
     /// Seconds east of UTC.
     Offset(i32),
+    /// A zone of the IANA database, compiled in.
+    Named(Tz),
 }
 
 impl TryFrom<String> for Zone {
@@ -24,12 +27,14 @@ impl TryFrom<String> for Zone {
             "utc" | "z" => return Ok(Self::Offset(0)),
             _ => {}
         }
+        if let Ok(zone) = text.parse() {
+            return Ok(Self::Named(zone));
+        }
         let offset: Result<FixedOffset, _> = text.parse();
-        offset
-            .map(|offset| Self::Offset(offset.local_minus_utc()))
-            .map_err(|_| {
-                format!("{text:?} is not \"local\", \"UTC\" or an offset such as \"+09:00\"")
-            })
+        let offset = offset.map(|offset| Self::Offset(offset.local_minus_utc()));
+        let wrong =
+            "is not a zone such as \"Asia/Tokyo\" or \"local\", or an offset such as \"+09:00\"";
+        offset.map_err(|_| format!("{text:?} {wrong}"))
     }
 }
 
@@ -37,6 +42,7 @@ impl From<Zone> for String {
     fn from(zone: Zone) -> Self {
         match zone {
             Zone::Local => "local".to_owned(),
+            Zone::Named(zone) => zone.name().to_owned(),
             Zone::Offset(0) => "UTC".to_owned(),
             Zone::Offset(seconds) => FixedOffset::east_opt(seconds)
                 .map_or_else(|| "UTC".to_owned(), |offset| offset.to_string()),
@@ -69,6 +75,10 @@ pub(super) fn instant(text: &str, zone: Zone) -> Option<Timestamp> {
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
     let ns = match zone {
         Zone::Local => Local
+            .from_local_datetime(&naive)
+            .earliest()?
+            .timestamp_nanos_opt(),
+        Zone::Named(zone) => zone
             .from_local_datetime(&naive)
             .earliest()?
             .timestamp_nanos_opt(),
@@ -111,7 +121,7 @@ mod tests {
 
     #[test]
     fn times_as_senders_write_them() {
-        let tokyo = Zone::Offset(9 * 3600);
+        let tokyo = Zone::try_from("Asia/Tokyo".to_owned()).unwrap();
         let noon = "2026-11-23T10:02:11Z";
         for (text, zone, expected) in [
             (noon, tokyo, Some(noon)),
@@ -142,6 +152,10 @@ mod tests {
         assert_eq!(zone("+09:00"), Ok(Zone::Offset(32_400)));
         assert_eq!(zone("utc"), Ok(Zone::Offset(0)));
         assert_eq!(zone("local"), Ok(Zone::Local));
+        assert_eq!(
+            zone("Asia/Tokyo").map(String::from),
+            Ok("Asia/Tokyo".to_owned())
+        );
         assert!(zone("Asia/Nowhere").unwrap_err().contains("+09:00"));
         assert_eq!(String::from(Zone::Offset(32_400)), "+09:00");
     }

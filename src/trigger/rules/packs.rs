@@ -1,0 +1,134 @@
+//! The rule packs that come with the program: `rules/*.toml` of the repository, by name.
+
+use serde::{Deserialize, Serialize};
+
+use super::RuleError;
+use super::config::RuleConfig;
+
+/// The packs.
+const PACKS: [(&str, &str); 8] = [
+    (
+        "interface-down",
+        include_str!("../../../rules/interface-down.toml"),
+    ),
+    (
+        "spanning-tree",
+        include_str!("../../../rules/spanning-tree.toml"),
+    ),
+    ("bgp-ospf", include_str!("../../../rules/bgp-ospf.toml")),
+    (
+        "duplicate-ip",
+        include_str!("../../../rules/duplicate-ip.toml"),
+    ),
+    (
+        "dhcp-exhausted",
+        include_str!("../../../rules/dhcp-exhausted.toml"),
+    ),
+    (
+        "disk-errors",
+        include_str!("../../../rules/disk-errors.toml"),
+    ),
+    ("oom", include_str!("../../../rules/oom.toml")),
+    ("http-5xx", include_str!("../../../rules/http-5xx.toml")),
+];
+
+/// `[rules]`: what counts beside the `[[rule]]`s.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RulesConfig {
+    /// The packs whose rules come after those of the configuration.
+    pub packs: Vec<String>,
+}
+
+/// A file of rules.
+#[derive(Deserialize)]
+struct Pack {
+    rule: Vec<RuleConfig>,
+}
+
+impl RulesConfig {
+    /// The rules of the packs, in their order.
+    pub fn rules(&self) -> Result<Vec<RuleConfig>, RuleError> {
+        let packs: Result<Vec<_>, _> = self.packs.iter().map(|name| pack(name)).collect();
+        Ok(packs?.into_iter().flatten().collect())
+    }
+}
+
+fn pack(name: &str) -> Result<Vec<RuleConfig>, RuleError> {
+    let known = || PACKS.map(|(name, _)| name).join(", ");
+    let found = PACKS.iter().find(|(known, _)| *known == name);
+    let (_, text) = found.ok_or_else(|| RuleError::NoSuchPack(name.to_owned(), known()))?;
+    let pack: Pack = toml::from_str(text)
+        .map_err(|error| RuleError::NoSuchPack(name.to_owned(), error.to_string()))?;
+    Ok(pack.rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+    use crate::trigger::Kind;
+    use crate::trigger::rules::{Line, Rules, Verdict};
+    use crate::trigger::syslog::Message;
+
+    /// Whether any rule of `rules` fires when `line` comes `times` times.
+    fn fires(rules: &Rules, line: &str, times: usize) -> bool {
+        let now = Timestamp::now();
+        let message = Message::parse(line.as_bytes(), now);
+        let offered = Line {
+            kind: Kind::Syslog,
+            source: "udp",
+            bytes: message.line,
+            host: "sw1",
+            severity: message.severity,
+            facility: message.facility,
+        };
+        (0..times).any(|_| matches!(rules.judge(&offered, now, now).0, Verdict::Fires(_)))
+    }
+
+    /// The samples stand in the packs as comments: `#+ ` fires, `#+10 ` when it comes so often,
+    /// `#- ` does not.
+    #[test]
+    fn every_pack_fires_on_its_samples_and_on_no_others() {
+        for (name, text) in PACKS {
+            let rules = Rules::new(&pack(name).unwrap()).unwrap();
+            let mut samples = 0;
+            for line in text.lines() {
+                if let Some(rest) = line.strip_prefix("#+") {
+                    let (times, line) = rest.split_once(' ').unwrap();
+                    let times = times.parse().unwrap_or(1);
+                    assert!(fires(&rules, line, times), "{name}: {line}");
+                    assert!(
+                        times == 1 || !fires(&rules, line, times - 1),
+                        "{name}: {line}"
+                    );
+                    samples += 1;
+                } else if let Some(line) = line.strip_prefix("#- ") {
+                    assert!(!fires(&rules, line, 20), "{name}: {line}");
+                }
+            }
+            assert!(samples > 0, "{name} has no samples");
+        }
+        let all = RulesConfig {
+            packs: PACKS.map(|(name, _)| name.to_owned()).to_vec(),
+        };
+        let rules = Rules::new(&all.rules().unwrap()).unwrap();
+        for line in [
+            "<30>sshd[1]: Accepted publickey for root from 192.0.2.1 port 5000 ssh2",
+            "<30>systemd[1]: Started Daily apt download activities.",
+            "<134>fw1: session allowed 10.0.0.1:5000 -> 192.0.2.1:443 policy 5",
+            "<78>CRON[1]: (root) CMD (run-parts /etc/cron.hourly)",
+        ] {
+            assert!(!fires(&rules, line, 20), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_pack_is_named_with_those_there_are() {
+        let error = pack("interfaces").unwrap_err().to_string();
+        assert!(
+            error.contains("interfaces") && error.contains("interface-down"),
+            "{error}"
+        );
+    }
+}
