@@ -161,7 +161,7 @@ pub enum IncidentAction {
 pub enum RuleAction {
     /// Say what the lines on standard input would do, and why
     Test {
-        /// A configuration, or a file of nothing but [[rule]]s
+        /// A configuration, or a file with nothing but rules
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Where the lines come from: syslog, logfile, or a listen address or path of the configuration

@@ -69,7 +69,7 @@ impl ProbeRecords {
         [(PROBE_FIELD, id), (FAILED_FIELD, list)]
     }
 
-    /// Reads the two fields; `None` when they are not what [`ProbeRecords::fields`] writes.
+    /// Reads the two fields; `None` when they are not what `fields` writes.
     pub fn parse(id: &str, failed: &str) -> Option<Self> {
         let (id, to) = id.split_once(' ')?;
         let (instance, probe) = id.split_once('/')?;
