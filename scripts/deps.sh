@@ -35,6 +35,7 @@ tshark|tshark|reads every file that we write; the comparison of benches/
 netsniff-ng|netsniff-ng|a recorder to compare ours with: make bench-peers
 dumpcap|wireshark-common|the same
 capinfos|wireshark-common|capinfos, editcap and mergecap read every file that we write
+/lib/systemd/systemd-journald|systemd|a journal that we follow
 rsyslogd|rsyslog|forwards real syslog messages to us
 /usr/share/doc/rsyslog-openssl|rsyslog-openssl|the same within TLS
 /usr/share/doc/rsyslog-gnutls|rsyslog-gnutls|the same with its other TLS driver

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::incident::config::{EvidenceConfig, WindowConfig};
 use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
+use crate::trigger::journal::{self, JournalConfig};
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::probe::{PathConfig, ProbeConfig};
 use crate::trigger::rules::{RuleConfig, RulesConfig};
@@ -57,6 +58,8 @@ pub struct Config {
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`
     pub logfile: Vec<LogfileConfig>,
+    /// `[[journal]]`
+    pub journal: Vec<JournalConfig>,
     /// `[[trap]]`
     pub trap: Vec<TrapConfig>,
     /// `[rules]`
@@ -147,6 +150,7 @@ impl Config {
             path: self.path.clone(),
             syslog: self.syslog.clone(),
             logfile: self.logfile.clone(),
+            journal: self.journal.clone(),
             trap: self.trap.clone(),
             webhook: self.webhook.clone(),
             rule: self.all_rules(),
@@ -210,6 +214,12 @@ impl Config {
         }
         let certificates = self.syslog.iter().map(SyslogConfig::tls);
         warnings.extend(certificates.filter_map(|tls| Some(tls.err()?.to_string())));
+        if !self.journal.is_empty() && !journal::is_available() {
+            warnings.push(
+                "[[journal]]: journalctl is not installed: there is no journal to follow"
+                    .to_owned(),
+            );
+        }
         for hook in &self.webhook {
             for (key, file) in hook.secret_files() {
                 if let Err(error) = fs::read_to_string(file) {

@@ -6,6 +6,7 @@
 
 pub mod delivery;
 pub mod event_time;
+pub mod journal;
 pub mod logfile;
 pub mod probe;
 pub mod rules;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
+use super::journal::{Journal, JournalConfig, JournalError};
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
 use super::probe::path::{self, PathConfig, PathError};
 use super::probe::{self, Probe, ProbeConfig, ProbeError, ProbeSockets};
@@ -37,6 +38,8 @@ pub struct TriggerConfig {
     pub syslog: Vec<SyslogConfig>,
     /// `[[logfile]]`.
     pub logfile: Vec<LogfileConfig>,
+    /// `[[journal]]`.
+    pub journal: Vec<JournalConfig>,
     /// `[[trap]]`.
     pub trap: Vec<TrapConfig>,
     /// `[[webhook]]`.
@@ -63,6 +66,9 @@ pub enum SourcesError {
     /// A syslog listener.
     #[error(transparent)]
     Syslog(#[from] SyslogError),
+    /// A journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A receiver of traps.
     #[error(transparent)]
     Trap(#[from] TrapError),
@@ -106,6 +112,12 @@ impl TriggerConfig {
         for config in &self.syslog {
             config.parse()?;
         }
+        self.journal.iter().try_for_each(JournalConfig::validate)?;
+        unique(
+            "journal",
+            "units",
+            self.journal.iter().map(JournalConfig::name),
+        )?;
         let listens = self.trap.iter().map(|config| config.listen.clone());
         unique("trap", "listen", listens)?;
         self.trap.iter().try_for_each(TrapConfig::validate)?;
@@ -121,11 +133,13 @@ impl TriggerConfig {
 
     /// A rule limited to a source that is not there would silently never match.
     fn check_rule_sources(&self) -> Result<(), SourcesError> {
-        let kinds = [Kind::Syslog, Kind::Logfile].map(|kind| kind.to_string());
+        let kinds = [Kind::Syslog, Kind::Logfile, Kind::Journal].map(|kind| kind.to_string());
         let listens = self.syslog.iter().map(|config| config.listen.clone());
         let paths = self.logfile.iter();
         let paths = paths.map(|config| config.path.display().to_string());
-        let known: Vec<String> = kinds.into_iter().chain(listens).chain(paths).collect();
+        let journals = self.journal.iter().map(JournalConfig::name);
+        let known = kinds.into_iter().chain(listens).chain(paths);
+        let known: Vec<String> = known.chain(journals).collect();
         for rule in &self.rule {
             let unknown = rule.sources.iter().find(|source| !known.contains(source));
             if let Some(source) = unknown {
@@ -151,6 +165,7 @@ impl TriggerConfig {
         };
         let bound: Result<Vec<_>, _> = self.syslog.iter().map(SyslogConfig::bind).collect();
         let tails = state_dir.join(TAILS);
+        let journals: Result<Vec<_>, _> = self.journal.iter().map(|one| one.open(&tails)).collect();
         let traps: Result<Vec<_>, _> = self.trap.iter().map(|one| one.bind(state_dir)).collect();
         let open = |config: &LogfileConfig| config.open(&tails);
         let logfiles: Result<Vec<_>, _> = self.logfile.iter().map(open).collect();
@@ -164,6 +179,10 @@ impl TriggerConfig {
             syslog: bound?
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
+                .collect(),
+            journals: journals?
+                .into_iter()
+                .map(|journal| (journal.register(sources), journal))
                 .collect(),
             traps: traps?
                 .into_iter()
@@ -201,6 +220,7 @@ pub struct Ready {
     paths: Vec<PathConfig>,
     /// Listening; public for the addresses.
     pub syslog: Vec<(SourceHandle, BoundSyslog)>,
+    journals: Vec<(SourceHandle, Journal)>,
     traps: Vec<(SourceHandle, BoundTraps)>,
     logfiles: Vec<(SourceHandle, Logfile)>,
     /// For the web layer, which calls them; [`start`] does not need them.
@@ -225,6 +245,9 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
     }
     for (handle, bound) in ready.syslog {
         tasks.spawn(bound.run(Arc::clone(&ready.rules), delivery(handle)));
+    }
+    for (handle, journal) in ready.journals {
+        tasks.spawn(journal.run(Arc::clone(&ready.rules), delivery(handle)));
     }
     for (handle, bound) in ready.traps {
         tasks.spawn(bound.run(delivery(handle)));
@@ -270,6 +293,7 @@ mod tests {
             path: Vec<PathConfig>,
             syslog: Vec<SyslogConfig>,
             logfile: Vec<LogfileConfig>,
+            journal: Vec<JournalConfig>,
             trap: Vec<TrapConfig>,
             webhook: Vec<WebhookConfig>,
             rule: Vec<RuleConfig>,
@@ -280,6 +304,7 @@ mod tests {
             path: file.path,
             syslog: file.syslog,
             logfile: file.logfile,
+            journal: file.journal,
             trap: file.trap,
             webhook: file.webhook,
             rule: file.rule,
@@ -343,7 +368,7 @@ mod tests {
             ),
             (
                 rule.to_owned(),
-                "[[rule]] r: sources names \"syslgo\"; there are syslog, logfile",
+                "[[rule]] r: sources names \"syslgo\"; there are syslog, logfile, journal",
             ),
             (
                 logfile.replace("/var", "var"),

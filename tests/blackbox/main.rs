@@ -22,6 +22,7 @@ mod device;
 mod fanout;
 mod freeze;
 mod goals;
+mod journal;
 mod links;
 mod live;
 mod power;

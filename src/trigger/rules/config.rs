@@ -187,7 +187,7 @@ impl RuleConfig {
     /// lines of log files that contain ERROR, FATAL, CRITICAL or PANIC as a word.
     pub fn defaults() -> Vec<Self> {
         let syslog = Self {
-            sources: vec!["syslog".to_owned()],
+            sources: vec!["syslog".to_owned(), "journal".to_owned()],
             severity: Some(Severity::Err),
             ..Self::new("syslog-error", "")
         };
