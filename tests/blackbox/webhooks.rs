@@ -208,8 +208,12 @@ fn icinga(space: &Space, folder: &Path) -> Process {
     let whole = format!("{}\n{ours}", ICINGA.replace("@W@", &work));
     let file = folder.join("icinga2.conf");
     fs::write(&file, whole).unwrap();
-    let mut command = space.command("icinga2");
-    command.arg("daemon").arg("-c").arg(&file);
+    // It forks: in a process namespace of its own nothing of it is left behind.
+    let mut command = space.command("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "icinga2"])
+        .args(["daemon", "-c"])
+        .arg(&file);
     for (name, place) in [
         ("DataDir", "data"),
         ("LogDir", "log"),
