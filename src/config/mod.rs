@@ -17,6 +17,7 @@ use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::trigger::journal::{self, JournalConfig};
 use crate::trigger::logfile::LogfileConfig;
+use crate::trigger::precursor::PrecursorConfig;
 use crate::trigger::probe::{PathConfig, ProbeConfig};
 use crate::trigger::rules::{RuleConfig, RulesConfig};
 use crate::trigger::sources::TriggerConfig;
@@ -52,6 +53,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[[probe]]`
     pub probe: Vec<ProbeConfig>,
+    /// `[precursor]`
+    pub precursor: PrecursorConfig,
     /// `[[path]]`
     pub path: Vec<PathConfig>,
     /// `[[syslog]]`
@@ -147,6 +150,7 @@ impl Config {
     pub fn triggers(&self) -> TriggerConfig {
         TriggerConfig {
             probe: self.probe.clone(),
+            precursor: self.precursor.clone(),
             path: self.path.clone(),
             syslog: self.syslog.clone(),
             logfile: self.logfile.clone(),

@@ -115,8 +115,9 @@ impl Access {
 
 /// What the server keeps in its state directory, by the beginning of its names. Nothing else there
 /// is ever given away.
-const SERVER_FILES: [&str; 8] = [
+const SERVER_FILES: [&str; 9] = [
     "journal",
+    "baselines",
     "tails",
     "accounts.",
     "sessions.",

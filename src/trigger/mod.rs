@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod event_time;
 pub mod journal;
 pub mod logfile;
+pub mod precursor;
 pub mod probe;
 pub mod rules;
 pub mod several;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Delivery;
 use super::journal::{Journal, JournalConfig, JournalError};
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
+use super::precursor::{PrecursorConfig, PrecursorError};
 use super::probe::path::{self, PathConfig, PathError};
-use super::probe::{self, Probe, ProbeConfig, ProbeError, ProbeSockets};
+use super::probe::{self, BASELINES, Probe, ProbeConfig, ProbeError, ProbeSockets};
 use super::rules::{Absence, RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
 use super::trap::{BoundTraps, TrapConfig, TrapError};
 use super::webhook::{self, Hook, HookError, WebhookConfig};
 use super::{Intake, Kind};
+use crate::error::{IoContext, IoError};
 use crate::time::Timestamp;
 
 /// How often rules are asked whether a line stays away.
@@ -32,6 +34,8 @@ const TAILS: &str = "tails";
 pub struct TriggerConfig {
     /// `[[probe]]`.
     pub probe: Vec<ProbeConfig>,
+    /// `[precursor]`.
+    pub precursor: PrecursorConfig,
     /// `[[path]]`.
     pub path: Vec<PathConfig>,
     /// `[[syslog]]`.
@@ -57,6 +61,12 @@ pub enum SourcesError {
     /// A probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Early signs.
+    #[error(transparent)]
+    Precursor(#[from] PrecursorError),
+    /// Where what is usual of probes is kept.
+    #[error(transparent)]
+    Baselines(#[from] IoError),
     /// A path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -105,6 +115,7 @@ impl TriggerConfig {
     pub fn validate(&self) -> Result<(), SourcesError> {
         Rules::new(&self.rule)?;
         Probe::all(&self.probe)?;
+        self.precursor.validate()?;
         let names: Vec<&str> = self.probe.iter().map(|probe| probe.name.as_str()).collect();
         path::validate(&self.path, &names)?;
         let listens = self.syslog.iter().map(|config| config.listen.clone());
@@ -164,6 +175,10 @@ impl TriggerConfig {
             _ => Some(ProbeSockets::open(&self.probe).map_err(SourcesError::ProbeSockets)?),
         };
         let bound: Result<Vec<_>, _> = self.syslog.iter().map(SyslogConfig::bind).collect();
+        let baselines = state_dir.join(BASELINES);
+        if self.probe.iter().any(|probe| probe.precursor) {
+            std::fs::create_dir_all(&baselines).at("create directory", &baselines)?;
+        }
         let tails = state_dir.join(TAILS);
         let journals: Result<Vec<_>, _> = self.journal.iter().map(|one| one.open(&tails)).collect();
         let traps: Result<Vec<_>, _> = self.trap.iter().map(|one| one.bind(state_dir)).collect();
@@ -176,6 +191,8 @@ impl TriggerConfig {
             probe_sockets,
             probes: probes.into_iter().map(with_handle).collect(),
             paths: self.path.clone(),
+            precursor: self.precursor.clone(),
+            baselines,
             syslog: bound?
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
@@ -218,6 +235,8 @@ pub struct Ready {
     probe_sockets: Option<ProbeSockets>,
     probes: Vec<(SourceHandle, Probe)>,
     paths: Vec<PathConfig>,
+    precursor: PrecursorConfig,
+    baselines: PathBuf,
     /// Listening; public for the addresses.
     pub syslog: Vec<(SourceHandle, BoundSyslog)>,
     journals: Vec<(SourceHandle, Journal)>,
@@ -234,7 +253,8 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
     let delivery = |handle| Delivery::new(intake.clone(), handle, stop.clone());
     if let Some(sockets) = ready.probe_sockets {
         let to = (intake, stop);
-        probe::start(sockets, ready.probes, ready.paths, to, &mut tasks)?;
+        let early = (&ready.precursor, ready.baselines.as_path());
+        probe::start(sockets, ready.probes, ready.paths, early, to, &mut tasks)?;
     }
     if ready.rules.watch_for_absence() {
         tasks.spawn(watch(
@@ -290,6 +310,7 @@ mod tests {
         #[derive(Default)]
         struct File {
             probe: Vec<ProbeConfig>,
+            precursor: PrecursorConfig,
             path: Vec<PathConfig>,
             syslog: Vec<SyslogConfig>,
             logfile: Vec<LogfileConfig>,
@@ -301,6 +322,7 @@ mod tests {
         let file: File = toml::from_str(text).unwrap();
         let config = TriggerConfig {
             probe: file.probe,
+            precursor: file.precursor,
             path: file.path,
             syslog: file.syslog,
             logfile: file.logfile,
@@ -325,6 +347,10 @@ mod tests {
             timeout = "1s"
             lost = 3
             of = 5
+            precursor = false
+            [precursor]
+            sensitivity = "high"
+            warm_up = "1day"
             [[syslog]]
             listen = "udp://127.0.0.1:5514"
             [[logfile]]
@@ -360,6 +386,10 @@ mod tests {
             (
                 logfile.repeat(2),
                 "[[logfile]] path = \"/var/log/x\" is given twice",
+            ),
+            (
+                "[precursor]\nwarm_up = \"1m\"\n".to_owned(),
+                "precursor.warm_up: use a span from 10m",
             ),
             (hook.repeat(2), "[[webhook]] name = \"h\" is given twice"),
             (

@@ -57,6 +57,11 @@ impl Ends {
     }
 
     fn run(&self, more: &str) -> Running {
+        self.run_with(more, |_| {})
+    }
+
+    /// With `prepare` done before the server starts.
+    fn run_with(&self, more: &str, prepare: impl FnOnce(&Site)) -> Running {
         let site = Site::new(&Setup {
             interfaces: &["edge0"],
             more,
@@ -65,6 +70,7 @@ impl Ends {
             ..Setup::default()
         });
         let recorder = Recorder::start(&site, &self.near);
+        prepare(&site);
         let server = Server::start(&site, &self.near);
         Running {
             site,
@@ -559,4 +565,88 @@ fn two_thousand_targets_are_probed_without_loss_or_drift() {
         "after {ROUNDS} rounds of {TARGETS}: median drift {median} ns, farthest from its time {latest} ns"
     );
     assert!(median.abs() < 20_000_000, "{median} ns");
+}
+
+/// The file of what a server that probed `target` for half a day would know.
+fn known(site: &Site, name: &str, target: &str) {
+    use sha2::{Digest, Sha256};
+    use wirewitness::time::Timestamp;
+    use wirewitness::trigger::precursor::{Detector, Fate, Memory, Observation, PrecursorConfig};
+    let interval = Duration::from_millis(200);
+    let config = PrecursorConfig::default();
+    let mut detector = Detector::new(&config, interval, Memory::new());
+    let hours = Duration::from_hours(12);
+    let start = Timestamp::now().minus(hours);
+    for probe in 0..u32::try_from(hours.as_millis() / interval.as_millis()).unwrap() {
+        detector.observe(&Observation {
+            sent: start.plus(interval * probe),
+            fate: Fate::Replied {
+                rtt: Duration::from_micros(u64::from(50 + probe % 20)),
+                ttl: Some(64),
+            },
+            icmp_error: None,
+        });
+    }
+    assert!(detector.is_ready());
+    let key = hex::encode(Sha256::digest(format!("{name}\0Icmp\0{target}")));
+    let folder = site.incidents().with_file_name("baselines");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(format!("{}.json", &key[..32]));
+    fs::write(file, detector.memory().save().unwrap()).unwrap();
+}
+
+/// A path that begins to lose is frozen quietly; when it fails, the fault shows its first sign.
+#[test]
+fn an_early_sign_is_frozen_and_promoted_by_the_fault() {
+    let Some(ends) = Ends::new("early signs") else {
+        return;
+    };
+    let more = "lost = 10\nof = 10\nsubject = \"edge\"";
+    let config = probe("edge", "10.97.0.2", more)
+        + &probe("mute", "10.97.0.3", &format!("precursor = false\n{more}"));
+    let running = ends.run_with(&config, |site| {
+        known(site, "edge", "10.97.0.2");
+        known(site, "mute", "10.97.0.3");
+    });
+    running.answered("edge");
+    running.answered("mute");
+    assert_eq!(running.site.list().len(), 0, "nothing is unusual");
+
+    let every_third = [
+        "-m",
+        "statistic",
+        "--mode",
+        "nth",
+        "--every",
+        "3",
+        "--packet",
+        "0",
+    ];
+    for target in ["10.97.0.2", "10.97.0.3"] {
+        let mut rule = vec!["iptables", "-A", "INPUT", "-p", "icmp", "-d", target];
+        rule.extend(every_third);
+        rule.extend(["-j", "DROP"]);
+        ends.far.run(&rule);
+    }
+    let sign = running.incident("edge");
+    assert_eq!(sign["grade"], "precursor", "{sign}");
+    assert_eq!(sign["fields"]["sign"], "loss-burst", "{sign}");
+    let text = sign["trigger"]["text"].as_str().unwrap();
+    assert!(text.starts_with("early sign from 10.97.0.2: "), "{text}");
+    assert!(
+        text.ends_with("probes lost, usual 0.0 % at this hour"),
+        "{text}"
+    );
+
+    at_far(&ends, "iptables", "10.97.0.2", &["DROP"]);
+    let fault = running.site.sealed_where("the fault", |one| {
+        one["trigger"]["source"] == "edge" && one["id"] != sign["id"]
+    });
+    assert_eq!(fault["grade"], "incident", "{fault}");
+    assert_eq!(fault["first_sign"]["incident"], sign["id"], "{fault}");
+    let list = running.site.list();
+    assert!(
+        list.iter().all(|one| one["trigger"]["source"] != "mute"),
+        "{list:?}"
+    );
 }

@@ -89,6 +89,9 @@ pub struct ProbeConfig {
     /// ... of the last so many are a fault.
     #[serde(default = "five")]
     pub of: usize,
+    /// Whether early signs are looked for.
+    #[serde(default = "yes")]
+    pub precursor: bool,
     /// What the incident is about; `probe NAME` unless given.
     #[serde(default)]
     pub subject: Option<String>,
@@ -96,6 +99,10 @@ pub struct ProbeConfig {
 
 const fn one_second() -> Duration {
     Duration::from_secs(1)
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn three() -> usize {

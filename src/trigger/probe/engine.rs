@@ -23,6 +23,7 @@ use super::cadence::Cadence;
 use super::config::ProbeKind;
 use super::connect::{self, Connecting};
 use super::dns::{self, Question, Rcode};
+use super::early::Saving;
 use super::echo::{self, Answer, Family};
 use super::path::{Health, PathConfig, where_loss_begins};
 use super::prober::{Prober, Reply};
@@ -33,8 +34,9 @@ use super::stamp::Stamp;
 use super::state::Burst;
 use super::wires::Wires;
 use crate::time::Timestamp;
+use crate::trigger::precursor::{Edge, Sign};
 use crate::trigger::status::{Count, SourceState};
-use crate::trigger::{Kind, Trigger};
+use crate::trigger::{Grade, Kind, Trigger};
 
 /// The largest answer looked at; ours are far smaller.
 const ANSWER_BYTES_MAX: usize = 2048;
@@ -58,6 +60,8 @@ pub(super) enum Request {
     Deliver(usize, Box<Trigger>),
     /// Resolve a name.
     Resolve(Lookup),
+    /// Save what is usual of a target.
+    Save(Saving),
 }
 
 /// A target with what is needed to send to it.
@@ -170,8 +174,13 @@ impl Engine {
             planned = self.next(last);
             self.wait(planned.saturating_duration_since(last));
         }
-        for target in &self.targets {
+        for target in &mut self.targets {
             target.prober.report(SourceState::Stopped, "");
+            let saving = target.prober.early().and_then(|early| early.save());
+            if let Some(saving) = saving {
+                // An error means that nobody is left to save it.
+                let _sent = self.requests.blocking_send(Request::Save(saving));
+            }
         }
     }
 
@@ -292,6 +301,7 @@ impl Engine {
             seen,
             ttl: arrival.ttl,
         });
+        self.told(place, None);
     }
 
     fn dns_arrived(&mut self, arrival: &Arrival, seen: Instant) {
@@ -331,6 +341,7 @@ impl Engine {
                         self.told(place, burst);
                     }
                 }
+                self.told(place, None);
             }
         }
     }
@@ -512,12 +523,15 @@ impl Engine {
             return;
         };
         match connect::outcome(&connecting) {
-            Ok(()) => target.prober.replied(Reply {
-                seq: connecting.seq,
-                at: None,
-                seen,
-                ttl: None,
-            }),
+            Ok(()) => {
+                target.prober.replied(Reply {
+                    seq: connecting.seq,
+                    at: None,
+                    seen,
+                    ttl: None,
+                });
+                self.told(connecting.place, None);
+            }
             Err(why) => {
                 let burst = target.prober.lost(connecting.seq, &why, None);
                 self.told(connecting.place, burst);
@@ -562,12 +576,33 @@ impl Engine {
         self.told(place, burst);
     }
 
-    /// A burst, if there is one, becomes a trigger.
+    /// Early signs and a burst, if there is one, become triggers.
     fn told(&mut self, place: usize, burst: Option<Burst>) {
+        self.tell_early(place);
         let Some(burst) = burst else { return };
         if let Some(trigger) = self.trigger(place, burst) {
             let request = Request::Deliver(place, Box::new(trigger));
             self.outbox.push_back(request);
+        }
+    }
+
+    fn tell_early(&mut self, place: usize) {
+        let Some(target) = self.targets.get_mut(place) else {
+            return;
+        };
+        let Some(early) = target.prober.early() else {
+            return;
+        };
+        let (signs, saving) = (early.take(), early.save_if_due());
+        self.outbox.extend(saving.map(Request::Save));
+        for sign in signs {
+            tracing::info!(probe = target.prober.handle.name(), "{}", sign.text);
+            if sign.edge == Edge::Raised
+                && let Some(trigger) = early_trigger(&target.prober, &sign)
+            {
+                let request = Request::Deliver(place, Box::new(trigger));
+                self.outbox.push_back(request);
+            }
         }
     }
 
@@ -681,6 +716,25 @@ impl Unsent {
             path: true,
         }
     }
+}
+
+/// The precursor that an early sign asks for.
+fn early_trigger(prober: &Prober, sign: &Sign) -> Option<Trigger> {
+    let (config, to) = (&prober.config, prober.towards()?);
+    let text = format!("early sign from {}: {}", to.ip(), sign.text);
+    let received = Timestamp::now();
+    let (kind, name, subject) = (Kind::Probe, &config.name, prober.subject());
+    let mut trigger = Trigger::new(kind, name, &subject, &text, sign.since, received);
+    trigger.grade = Grade::Precursor;
+    trigger.suggested_filter = Some(filter(config.kind, to));
+    let fields = [
+        ("peer", to.ip().to_string()),
+        ("target", config.target.clone()),
+        ("sign", sign.kind.name().to_owned()),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    trigger.fields.extend(fields);
+    Some(trigger)
 }
 
 /// What shows the probes of a target in a capture, pcap-filter(7).

@@ -9,6 +9,7 @@ mod cadence;
 mod config;
 mod connect;
 pub mod dns;
+mod early;
 pub mod echo;
 mod engine;
 mod icmp_error;
@@ -25,6 +26,7 @@ mod wires;
 
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::PoisonError;
 
 use tokio::sync::mpsc;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{ProbeConfig, ProbeError, ProbeKind, Target};
+pub use early::BASELINES;
 pub use icmp_error::IcmpErrorKind;
 pub use path::{PathConfig, PathError};
 pub use record::{FAILED_FIELD, PROBE_FIELD, ProbeRecord, ProbeRecords};
@@ -43,10 +46,12 @@ pub use track::{PathView, PointView, ProbeCounts, ProbeView, Probes, Said, Sampl
 pub use wires::Wires as ProbeSockets;
 
 use self::aim::{Aim, Lookup};
+use self::early::Early;
 use self::engine::{Engine, Request};
 use self::prober::Prober;
 use self::track::{Track, TrackHandle};
 use super::delivery::Delivery;
+use super::precursor::PrecursorConfig;
 use super::status::{SourceHandle, Sources};
 use super::{Intake, Kind};
 
@@ -93,6 +98,7 @@ pub(super) fn start(
     sockets: ProbeSockets,
     probes: Vec<(SourceHandle, Probe)>,
     paths: Vec<PathConfig>,
+    (precursor, baselines): (&PrecursorConfig, &Path),
     (intake, stop): (&Intake, &CancellationToken),
     tasks: &mut JoinSet<()>,
 ) -> io::Result<()> {
@@ -101,10 +107,18 @@ pub(super) fn start(
     let mut targets = Vec::with_capacity(probes.len());
     for (handle, probe) in probes {
         deliveries.push(Delivery::new(intake.clone(), handle.clone(), stop.clone()));
+        let early = probe.config.precursor;
+        let early = early.then(|| Early::load(precursor, &probe.config, baselines));
+        let question = probe.config.question().ok();
+        let aim = Aim::new(probe.target, probe.config.port());
+        let mut watched = Prober::new(probe.config, handle, probe.track);
+        if let Some(early) = early {
+            watched.watch(early);
+        }
         targets.push(engine::Target {
-            aim: Aim::new(probe.target, probe.config.port()),
-            question: probe.config.question().ok(),
-            prober: Prober::new(probe.config, handle, probe.track),
+            prober: watched,
+            aim,
+            question,
         });
     }
     let engine = Engine::new(sockets, targets, paths, requests)?;
@@ -138,6 +152,9 @@ async fn serve(mut asked: mpsc::Receiver<Request>, deliveries: &[Delivery]) {
                     // An error means that we are stopping.
                     let _delivered = delivery.deliver(*trigger).await;
                 });
+            }
+            Request::Save(saving) => {
+                under_way.spawn_blocking(move || saving.write());
             }
             Request::Resolve(lookup) => {
                 tokio::spawn(resolve(lookup));

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::config::ProbeConfig;
+use super::early::Early;
 use super::icmp_error::IcmpErrorKind;
 use super::state::{Burst, ProbeState};
 use super::stats::Fate;
@@ -54,6 +55,8 @@ pub(super) struct Prober {
     pub(super) state: ProbeState,
     pub(super) handle: SourceHandle,
     track: TrackHandle,
+    /// What watches for early signs, if anything does.
+    early: Option<Early>,
     flights: VecDeque<Flight>,
     underway: usize,
     highest_replied: Option<u64>,
@@ -68,6 +71,7 @@ impl Prober {
             config,
             handle,
             track,
+            early: None,
             flights: VecDeque::new(),
             underway: 0,
             highest_replied: None,
@@ -163,6 +167,7 @@ impl Prober {
         let mut sample = Sample {
             sent,
             rtt: Some(rtt),
+            lost: false,
             ttl: reply.ttl,
             icmp_error: None,
             duplicate: false,
@@ -220,6 +225,7 @@ impl Prober {
             self.sample(Sample {
                 sent,
                 rtt: None,
+                lost: false,
                 ttl: None,
                 icmp_error: Some(error),
                 duplicate: false,
@@ -246,6 +252,7 @@ impl Prober {
             self.sample(Sample {
                 sent,
                 rtt: None,
+                lost: true,
                 ttl: None,
                 icmp_error: error,
                 duplicate: false,
@@ -264,9 +271,26 @@ impl Prober {
         }
     }
 
-    /// Every sample of this target passes here: what watches for early signs listens at this
-    /// place, and makes of a sign a trigger with the subject of [`Prober::subject`].
+    /// Lets early signs be watched for.
+    pub(super) fn watch(&mut self, early: Early) {
+        self.early = Some(early);
+    }
+
+    /// What watches for early signs.
+    pub(super) fn early(&mut self) -> Option<&mut Early> {
+        self.early.as_mut()
+    }
+
+    /// Where the last probe went.
+    pub(super) fn towards(&self) -> Option<SocketAddr> {
+        self.flights.back().map(|flight| flight.to)
+    }
+
+    /// Every sample of this target passes here.
     fn sample(&mut self, sample: Sample) {
+        if let Some(early) = &mut self.early {
+            early.observe(&sample, self.state.in_fault());
+        }
         let mut track = self.track.lock();
         track.counts.duplicates += u64::from(sample.duplicate);
         track.counts.reordered += u64::from(sample.reordered);

@@ -25,8 +25,10 @@ const HISTORY_BINS: u32 = 120;
 pub struct Sample {
     /// When the probe was sent.
     pub sent: Timestamp,
-    /// The round trip; `None` for a loss.
+    /// The round trip, if this is its reply.
     pub rtt: Option<Duration>,
+    /// No reply came in time, or it was refused.
+    pub lost: bool,
     /// The hop limit the reply came with.
     pub ttl: Option<u8>,
     /// What a router or the target said about it.
