@@ -12,7 +12,7 @@ CARGO_FLAGS := --release --locked
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
 	rust-test model-test fuzz-test fuzz fuzz-corpus sanitize browser-test doc soak test-long bench \
-	bench-freeze bench-peers clean
+	bench-freeze bench-peers bench-precursor clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ bench-freeze: deps-test ui ## Packets lost per trigger: restarting tshark beside
 # As root. ARGS="--help" lists the options, ARGS=--quick takes a minute.
 bench-peers: deps-test ui ## Loss and cost beside dumpcap, tcpdump and netsniff-ng (half an hour)
 	cargo bench --locked --bench peers -- $(ARGS)
+
+# ARGS="--seed 7 --targets 40 --weeks 3 --interval 1" are the defaults.
+bench-precursor: ui ## Early signs beside fixed thresholds on simulated links (half an hour)
+	cargo bench --locked --bench precursor -- $(ARGS)
 
 clean: ## Remove everything that was built (never ./var)
 	cargo clean
