@@ -355,6 +355,7 @@ fn following(path: &Path) -> TriggerConfig {
     TriggerConfig {
         logfile: vec![LogfileConfig {
             path: path.to_owned(),
+            ..LogfileConfig::default()
         }],
         rule: vec![errors()],
         ..TriggerConfig::default()
@@ -418,6 +419,129 @@ async fn logrotate_renames() {
 #[tokio::test]
 async fn logrotate_copies_and_truncates() {
     through_logrotate("copytruncate").await;
+}
+
+/// Follows all files of a folder through three rotations by the real logrotate, beside files that
+/// come and go, and a restart of ours.
+async fn a_folder_through_logrotate(mode: &str) {
+    let dir = TempDir::new().unwrap();
+    let state = dir.path().join("state");
+    let logs = dir.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let (pattern, a, b) = (logs.join("*.log"), logs.join("a.log"), logs.join("b.log"));
+    let name = pattern.display().to_string();
+    append(&a, "ERROR peer=old");
+    let config = dir.path().join("logrotate.conf");
+    let text = format!("{name} {{\n rotate 9\n missingok\n {mode}\n}}\n");
+    std::fs::write(&config, text).unwrap();
+    let rotate = || {
+        let status = Command::new("logrotate")
+            .args(["--force", "--state"])
+            .arg(dir.path().join("logrotate.state"))
+            .arg(&config)
+            .status()
+            .expect("logrotate is installed");
+        assert!(status.success());
+    };
+    let mut rule = errors();
+    rule.sources = vec![name.clone()];
+    let follow = TriggerConfig {
+        rule: vec![rule],
+        ..following(&pattern)
+    };
+    let mut running = Running::start(&follow, &state);
+    running
+        .until(&name, |status| status.detail == "following 1 file")
+        .await;
+    append(&b, "ERROR peer=created-later");
+    let trigger = running.trigger().await;
+    assert_eq!(trigger.subject, "created-later");
+    assert_eq!(trigger.source, name);
+    assert_eq!(trigger.fields.get("file"), Some(&b.display().to_string()));
+    for round in 0..3 {
+        for (file, of) in [(&a, "a"), (&b, "b")] {
+            append(file, &format!("ERROR peer={of}-before-{round}"));
+            let subject = running.trigger().await.subject;
+            assert_eq!(subject, format!("{of}-before-{round}"));
+        }
+        rotate();
+        for (file, of) in [(&a, "a"), (&b, "b")] {
+            append(file, &format!("ERROR peer={of}-after-{round}"));
+            let subject = running.trigger().await.subject;
+            assert_eq!(subject, format!("{of}-after-{round}"));
+        }
+    }
+    running.until(&name, |status| status.triggers == 13).await;
+    running.end().await;
+
+    append(&a, "ERROR peer=away");
+    append(&logs.join("c.log"), "ERROR peer=new-while-away");
+    let mut running = Running::start(&follow, &state);
+    let mut subjects = [
+        running.trigger().await.subject,
+        running.trigger().await.subject,
+    ];
+    subjects.sort();
+    assert_eq!(subjects, ["away", "new-while-away"]);
+    std::fs::remove_file(&b).unwrap();
+    running
+        .until(&name, |status| status.detail == "following 2 files")
+        .await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn logrotate_renames_the_files_of_a_pattern() {
+    a_folder_through_logrotate("create").await;
+}
+
+#[tokio::test]
+async fn logrotate_copies_and_truncates_the_files_of_a_pattern() {
+    a_folder_through_logrotate("copytruncate").await;
+}
+
+#[tokio::test]
+async fn lines_are_read_in_the_encoding_and_the_zone_of_the_file() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("app.log");
+    append(&path, "");
+    let name = path.display().to_string();
+    let mut config = following(&path);
+    config.logfile[0].zone = Some("Asia/Tokyo".to_owned());
+    config.logfile[0].encoding = Some("euc-jp".to_owned());
+    let mut running = Running::start(&config, dir.path());
+    running
+        .until(&name, |status| status.detail == "following")
+        .await;
+    let at = Timestamp::now().minus(Duration::from_mins(1));
+    let tokyo = chrono_tz_text(at);
+    let mut line = format!("{tokyo} gw app: ERROR ").into_bytes();
+    // EUC-JP of the word for "fault".
+    line.extend([0xbe, 0xe3, 0xb3, 0xb2]);
+    line.extend(b" peer=192.0.2.1\n");
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(&line).unwrap();
+    let trigger = running.trigger().await;
+    assert!(trigger.text.contains("障害"), "{}", trigger.text);
+    assert_eq!(
+        trigger.at.as_ns() / 1_000_000_000,
+        at.as_ns() / 1_000_000_000
+    );
+    running.end().await;
+}
+
+/// A time as a program in Tokyo writes it: without year and zone.
+fn chrono_tz_text(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.as_ns() / 1_000_000_000).unwrap() + 9 * 3600;
+    let output = Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%b %e %H:%M:%S"])
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ pub fn test(args: &Args, file: &Path, source: &str) -> Result<(), Failure> {
         let offered = Line {
             kind,
             source,
+            file: None,
             bytes: message.line,
             host: message.host.as_deref().unwrap_or("localhost"),
             severity: message.severity,

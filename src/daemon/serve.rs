@@ -15,6 +15,7 @@ use crate::daemon::{Asked, Signals, clock, indexer, logging, privileges};
 use crate::incident::{Incidents, Setup};
 use crate::index::Index;
 use crate::recorder::client::Client;
+use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::sources::{self, Ready};
 use crate::trigger::status::Sources;
 use crate::web::{self, App, Bound, Parts};
@@ -77,7 +78,7 @@ fn become_server(config: &Config) -> Result<bool, Failure> {
         let files: Vec<PathBuf> = config
             .logfile
             .iter()
-            .map(|logfile| logfile.path.clone())
+            .flat_map(LogfileConfig::files)
             .collect();
         let state_dir = config.state_dir();
         let closed = privileges::unreachable_for(user, &folders, &files)

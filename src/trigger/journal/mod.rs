@@ -294,6 +294,7 @@ impl Journal {
         let line = Line {
             kind: Kind::Journal,
             source: &self.name,
+            file: None,
             bytes: &entry.line,
             host: entry.host.as_deref().unwrap_or("localhost"),
             severity: entry.severity,

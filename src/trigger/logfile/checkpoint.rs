@@ -6,10 +6,12 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, IoError};
+use crate::time::Timestamp;
 
 /// How much of a file's beginning tells it from another.
 const HEAD_BYTES: u64 = 1024;
@@ -91,7 +93,18 @@ impl Checkpoint {
     }
 }
 
-/// The checkpoint of one path in the state directory.
+/// Where the files of a path with wildcards stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// The configured path.
+    pub path: PathBuf,
+    /// When the path was followed for the first time: what was written last before that is old.
+    pub since: Timestamp,
+    /// Each file that is followed.
+    pub files: Vec<Checkpoint>,
+}
+
+/// What is kept of one configured path in the state directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     file: PathBuf,
@@ -109,7 +122,7 @@ impl Store {
     }
 
     /// What was saved last; `None` when nothing was or when it cannot be understood.
-    pub fn load(&self) -> Result<Option<Checkpoint>, IoError> {
+    pub fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, IoError> {
         match fs::read(&self.file) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -118,7 +131,7 @@ impl Store {
     }
 
     /// Saves, so that after a crash there is the old one or the new one.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), IoError> {
+    pub fn save<T: Serialize>(&self, checkpoint: &T) -> Result<(), IoError> {
         let temporary = self.file.with_extension("new");
         let bytes = serde_json::to_vec(checkpoint).unwrap_or_default();
         let mut file = File::create(&temporary).at("create", &temporary)?;

@@ -1,7 +1,9 @@
-//! Log files, followed through rotation.
+//! Log files, followed through rotation: one by its path, or all that a path with wildcards names.
 
 mod checkpoint;
+mod crowd;
 mod lines;
+mod pattern;
 mod tail;
 mod wake;
 
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use checkpoint::{Checkpoint, Identity, Store};
+pub use checkpoint::{Checkpoint, Checkpoints, Identity, Store};
+pub use crowd::FILES_MAX;
 pub use lines::{LINE_BYTES_MAX, Line};
 pub use tail::{Step, Tail};
 
@@ -19,20 +22,31 @@ use super::delivery::{Delivery, Stopping};
 use super::event_time::{CLOCK_FIELD, event_time};
 use super::rules::{self, Rules};
 use super::status::{Count, SourceHandle, SourceState, Sources};
-use super::syslog::Message;
+use super::syslog::{Charset, Message, Zone};
+use super::text::inert;
 use super::{Kind, Trigger};
 use crate::error::IoError;
 use crate::time::Timestamp;
+use crowd::Crowd;
+use pattern::Pattern;
 
+/// The field that names the file of a path with wildcards.
+const FILE_FIELD: &str = "file";
 /// A checkpoint is saved at once after a trigger, otherwise at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// One `[[logfile]]`: a file to follow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One `[[logfile]]`: a file to follow, or several.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogfileConfig {
-    /// Its absolute path. It need not exist yet.
+    /// Its absolute path. It need not exist yet. `*`, `?`, `[...]` and `**` name several.
     pub path: PathBuf,
+    /// The IANA zone of timestamps that name none; this machine's without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The encoding of lines; `auto` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
 }
 
 /// Why a log file cannot be followed.
@@ -44,6 +58,34 @@ pub enum LogfileError {
     /// The path does not end in a file's name.
     #[error("[[logfile]] path = {0:?} does not name a file")]
     NoName(PathBuf),
+    /// The wildcards are not well-formed.
+    #[error("[[logfile]] path = {path:?}: {why}")]
+    Pattern {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// No such zone.
+    #[error(
+        "[[logfile]] path = {path:?}: zone = {zone:?} is no IANA zone; write Asia/Tokyo or UTC"
+    )]
+    Zone {
+        /// The path.
+        path: PathBuf,
+        /// The zone as configured.
+        zone: String,
+    },
+    /// No such encoding.
+    #[error(
+        "[[logfile]] path = {path:?}: encoding = {encoding:?} is unknown; write auto, utf-8, shift_jis, euc-jp, iso-2022-jp or latin1"
+    )]
+    Encoding {
+        /// The path.
+        path: PathBuf,
+        /// The encoding as configured.
+        encoding: String,
+    },
     /// The checkpoint cannot be read or its directory made.
     #[error("[[logfile]] path = {path:?}: its checkpoint: {source}")]
     Checkpoint {
@@ -55,13 +97,21 @@ pub enum LogfileError {
     },
 }
 
-/// A log file ready to be followed.
+/// A path ready to be followed.
 #[derive(Debug)]
 pub struct Logfile {
     path: PathBuf,
     name: String,
+    zone: Zone,
+    charset: Charset,
     store: Store,
-    tail: Tail,
+    follows: Follows,
+}
+
+#[derive(Debug)]
+enum Follows {
+    One(Box<Tail>),
+    Several(Box<Crowd>),
 }
 
 impl LogfileConfig {
@@ -75,7 +125,52 @@ impl LogfileConfig {
         {
             return Err(LogfileError::NoName(self.path.clone()));
         }
+        self.pattern()?;
+        self.zone()?;
+        self.charset()?;
         Ok(())
+    }
+
+    fn pattern(&self) -> Result<Option<Pattern>, LogfileError> {
+        if !pattern::is_pattern(&self.path) {
+            return Ok(None);
+        }
+        let read = Pattern::new(&self.path);
+        read.map(Some).map_err(|why| LogfileError::Pattern {
+            path: self.path.clone(),
+            why,
+        })
+    }
+
+    fn zone(&self) -> Result<Zone, LogfileError> {
+        let Some(name) = &self.zone else {
+            return Ok(Zone::Local);
+        };
+        Zone::named(name).ok_or_else(|| LogfileError::Zone {
+            path: self.path.clone(),
+            zone: name.clone(),
+        })
+    }
+
+    fn charset(&self) -> Result<Charset, LogfileError> {
+        let Some(name) = &self.encoding else {
+            return Ok(Charset::Auto);
+        };
+        Charset::named(name).ok_or_else(|| LogfileError::Encoding {
+            path: self.path.clone(),
+            encoding: name.clone(),
+        })
+    }
+
+    /// The files that the path names now; a path without wildcards as it is.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self.pattern() {
+            Ok(Some(pattern)) => {
+                let found = pattern.find().files.into_iter();
+                found.take(FILES_MAX).map(|(path, _)| path).collect()
+            }
+            _ => vec![self.path.clone()],
+        }
     }
 
     /// Reads the checkpoint of the last run from `state_dir`.
@@ -86,12 +181,21 @@ impl LogfileConfig {
             source,
         };
         let store = Store::new(state_dir, &self.path).map_err(error)?;
-        let resume = store.load().map_err(error)?;
+        let follows = if let Some(pattern) = self.pattern()? {
+            let resume = store.load().map_err(error)?;
+            let crowd = Crowd::new(&self.path, pattern, resume, Timestamp::now());
+            Follows::Several(Box::new(crowd))
+        } else {
+            let resume = store.load().map_err(error)?;
+            Follows::One(Box::new(Tail::new(&self.path, resume)))
+        };
         Ok(Logfile {
             name: self.path.display().to_string(),
-            tail: Tail::new(&self.path, resume),
             path: self.path.clone(),
+            zone: self.zone()?,
+            charset: self.charset()?,
             store,
+            follows,
         })
     }
 }
@@ -102,81 +206,144 @@ impl Logfile {
         sources.register(Kind::Logfile, &self.name)
     }
 
-    /// Follows the file until the delivery's token is cancelled.
+    /// Follows the path until the delivery's token is cancelled.
     pub async fn run(self, rules: Arc<Rules>, delivery: Delivery) {
         let handle = delivery.handle().clone();
-        let mut waker = wake::Waker::new(&self.path);
         let mut follower = Follower {
             host: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
             name: self.name,
+            zone: self.zone,
+            charset: self.charset,
             store: self.store,
             rules,
             delivery,
-            saved: None,
             saved_at: None,
         };
-        let mut tail = self.tail;
-        let token = follower.delivery.stop().clone();
-        loop {
-            // A log on a hanging network file system must hold up nothing but its own tail.
-            let stepped = tokio::task::spawn_blocking(move || {
-                let step = tail.step();
-                (tail, step)
-            });
-            let step;
-            match stepped.await {
-                Ok(done) => (tail, step) = done,
-                Err(error) => {
-                    handle.set(SourceState::Failing, format!("ended: {error}"));
-                    return;
-                }
-            }
-            let more = step.more;
-            if follower.take(step, &tail).await.is_err() {
-                break;
-            }
-            if !more {
-                tokio::select! {
-                    () = waker.wait() => {}
-                    () = token.cancelled() => break,
-                }
-            } else if token.is_cancelled() {
-                break;
-            }
-        }
-        handle.set(SourceState::Stopped, "");
+        let ended = match self.follows {
+            Follows::One(tail) => follow_one(&mut follower, &self.path, *tail).await,
+            Follows::Several(crowd) => follow_several(&mut follower, *crowd).await,
+        };
+        match ended {
+            Ok(()) | Err(End::Stopping) => handle.set(SourceState::Stopped, ""),
+            Err(End::Failed(why)) => handle.set(SourceState::Failing, format!("ended: {why}")),
+        };
     }
 }
 
-/// Turns what a tail found into triggers, then remembers how far it got.
+/// Why nothing is followed any more.
+enum End {
+    Stopping,
+    Failed(String),
+}
+
+impl From<Stopping> for End {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
+}
+
+/// Looks on a thread that may wait: a log on a hanging network file system must hold up nothing but
+/// its own source.
+async fn apart<T: Send + 'static, R: Send + 'static>(
+    mut state: T,
+    look: impl FnOnce(&mut T) -> R + Send + 'static,
+) -> Result<(T, R), End> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let seen = look(&mut state);
+        (state, seen)
+    });
+    looked.await.map_err(|error| End::Failed(error.to_string()))
+}
+
+async fn follow_one(follower: &mut Follower, path: &Path, mut tail: Tail) -> Result<(), End> {
+    let mut waker = wake::Waker::new(path);
+    let token = follower.delivery.stop().clone();
+    let mut saved = None;
+    loop {
+        let step;
+        (tail, step) = apart(tail, Tail::step).await?;
+        let more = step.more;
+        follower.report(step.failing.as_deref());
+        let found = follower.take(&[(None, step)]).await?;
+        follower.save(tail.checkpoint(), &mut saved, found).await;
+        if more {
+            if token.is_cancelled() {
+                return Ok(());
+            }
+            continue;
+        }
+        tokio::select! {
+            () = waker.wait() => {}
+            () = token.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn follow_several(follower: &mut Follower, mut crowd: Crowd) -> Result<(), End> {
+    let mut waker = wake::FoldersWaker::default();
+    let token = follower.delivery.stop().clone();
+    let mut touched = wake::Touched::Folders;
+    let mut saved = None;
+    loop {
+        let round;
+        let looking = apart(crowd, move |crowd| crowd.look(&touched, Instant::now()));
+        (crowd, round) = looking.await?;
+        let (state, detail) = crowd.condition();
+        let handle = follower.delivery.handle();
+        if handle.set(state, &detail) {
+            tracing::info!(source = handle.name(), "{detail}");
+        }
+        let steps = round.steps.into_iter();
+        let steps: Vec<(Option<PathBuf>, Step)> =
+            steps.map(|(path, step)| (Some(path), step)).collect();
+        let found = follower.take(&steps).await?;
+        follower.save(crowd.checkpoints(), &mut saved, found).await;
+        if round.more {
+            if token.is_cancelled() {
+                return Ok(());
+            }
+            touched = wake::Touched::Files(std::collections::BTreeSet::new());
+            continue;
+        }
+        waker.watch(crowd.folders());
+        touched = tokio::select! {
+            touched = waker.wait() => touched,
+            () = token.cancelled() => return Ok(()),
+        };
+    }
+}
+
+/// Turns what tails found into triggers, then remembers how far they got.
 struct Follower {
     host: String,
     name: String,
+    zone: Zone,
+    charset: Charset,
     store: Store,
     rules: Arc<Rules>,
     delivery: Delivery,
-    saved: Option<Checkpoint>,
     saved_at: Option<Instant>,
 }
 
 impl Follower {
-    async fn take(&mut self, step: Step, tail: &Tail) -> Result<(), Stopping> {
+    /// Delivers what steps found, each with its file where the path names several; whether there
+    /// was anything.
+    async fn take(&self, steps: &[(Option<PathBuf>, Step)]) -> Result<bool, Stopping> {
         let handle = self.delivery.handle();
-        handle.count_by(Count::Rotated, step.rotated);
-        self.report(step.failing.as_deref());
         let received = Timestamp::now();
-        let triggers: Vec<Trigger> = step
-            .lines
-            .iter()
-            .filter_map(|line| self.judge(line, received))
-            .collect();
+        let mut triggers = Vec::new();
+        for (path, step) in steps {
+            handle.count_by(Count::Rotated, step.rotated);
+            let file = path.as_ref().map(|path| path.display().to_string());
+            let lines = step.lines.iter();
+            triggers.extend(lines.filter_map(|line| self.judge(line, file.as_deref(), received)));
+        }
         let found = !triggers.is_empty();
         self.delivery.deliver_all(triggers).await?;
-        self.save(tail, found).await;
-        Ok(())
+        Ok(found)
     }
 
     fn report(&self, failing: Option<&str>) {
@@ -192,16 +359,18 @@ impl Follower {
         }
     }
 
-    fn judge(&self, line: &Line, received: Timestamp) -> Option<Trigger> {
+    fn judge(&self, line: &Line, file: Option<&str>, received: Timestamp) -> Option<Trigger> {
         let handle = self.delivery.handle();
         handle.count(Count::Received);
         if line.cut {
             handle.count(Count::Oversized);
         }
+        let bytes = self.charset.decode(&line.bytes);
         let offered = rules::Line {
             kind: Kind::Logfile,
             source: &self.name,
-            bytes: &line.bytes,
+            file,
+            bytes: &bytes,
             host: &self.host,
             severity: None,
             facility: None,
@@ -209,30 +378,36 @@ impl Follower {
         let mut trigger = self.rules.apply(&offered, received, received)?;
         handle.count(Count::Matched);
         // Many logs begin as syslog does; a line read late still has its time.
-        let time = event_time(Message::parse(&line.bytes, received).at, received);
+        let time = event_time(Message::parse_in(&bytes, received, self.zone).at, received);
         trigger.at = time.at;
         if let Some(clock) = time.clock {
             trigger
                 .fields
                 .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
         }
+        if let Some(file) = file {
+            let file = inert(file.as_bytes());
+            trigger.fields.entry(FILE_FIELD.to_owned()).or_insert(file);
+        }
         Some(trigger)
     }
 
-    /// Saves the checkpoint if it moved. A crash before that offers the last lines again; they
-    /// join the incident they opened.
-    async fn save(&mut self, tail: &Tail, found: bool) {
-        let checkpoint = tail.checkpoint();
+    /// Saves the place if it moved. A crash before that offers the last lines again; they join the
+    /// incident they opened.
+    async fn save<T>(&mut self, place: Option<T>, saved: &mut Option<T>, found: bool)
+    where
+        T: Clone + PartialEq + Serialize + Send + 'static,
+    {
         let recent = self.saved_at.is_some_and(|at| at.elapsed() < SAVE_EVERY);
-        if checkpoint == self.saved || (recent && !found) {
+        if place == *saved || (recent && !found) {
             return;
         }
-        let Some(checkpoint) = checkpoint else { return };
+        let Some(place) = place else { return };
         let store = self.store.clone();
-        let copy = checkpoint.clone();
-        let saved = tokio::task::spawn_blocking(move || store.save(&copy)).await;
-        match saved {
-            Ok(Ok(())) => self.saved = Some(checkpoint),
+        let copy = place.clone();
+        let written = tokio::task::spawn_blocking(move || store.save(&copy)).await;
+        match written {
+            Ok(Ok(())) => *saved = Some(place),
             Ok(Err(error)) => tracing::warn!("a restart will read again: {error}"),
             Err(error) => tracing::warn!("a restart will read again: {error}"),
         }

@@ -77,6 +77,8 @@ pub struct Line<'a> {
     pub kind: Kind,
     /// The source's name: a listen address or a path.
     pub source: &'a str,
+    /// The file, when the source's path names several.
+    pub file: Option<&'a str>,
     /// The bytes matched against, without line end and `<PRI>`.
     pub bytes: &'a [u8],
     /// Who wrote it: the syslog host name, the sender's address or this machine.
@@ -352,7 +354,9 @@ impl Rule {
             .or_insert_with(|| cut(&inert(line.host.as_bytes()), FIELD_BYTES_MAX).to_owned());
         let subject = self.subject.expand(|name| {
             Some(match name {
-                "source" if !fields.contains_key("source") => line.source.to_owned(),
+                "source" if !fields.contains_key("source") => {
+                    line.file.unwrap_or(line.source).to_owned()
+                }
                 name => fields.get(name).cloned().unwrap_or_default(),
             })
         })?;

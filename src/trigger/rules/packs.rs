@@ -78,6 +78,7 @@ mod tests {
         let offered = Line {
             kind: Kind::Syslog,
             source: "udp",
+            file: None,
             bytes: message.line,
             host: "sw1",
             severity: message.severity,

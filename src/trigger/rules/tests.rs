@@ -15,6 +15,7 @@ fn line(bytes: &[u8]) -> Line<'_> {
     Line {
         kind: Kind::Syslog,
         source: "udp://127.0.0.1:5514",
+        file: None,
         bytes,
         host: "router1",
         severity: None,

@@ -362,6 +362,7 @@ impl Judge {
         let line = Line {
             kind: Kind::Syslog,
             source: &self.name,
+            file: None,
             bytes: message.line,
             host: message.host.as_deref().unwrap_or(&peer),
             severity: message.severity,

@@ -35,8 +35,21 @@ pub struct Step {
     pub more: bool,
     /// Files found replaced or emptied.
     pub rotated: u64,
+    /// Where the file was left that the path no longer names.
+    pub left: Option<Checkpoint>,
     /// Why nothing can be read now; `None` when all is well.
     pub failing: Option<String>,
+}
+
+/// What is known of a file that a tail is about to begin with, by device and inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing.
+    New,
+    /// Another tail reads it still, under the name it had.
+    Held,
+    /// It was read up to here under another name.
+    Left(Checkpoint),
 }
 
 /// The state of one tail.
@@ -86,10 +99,33 @@ impl Tail {
         }
     }
 
+    /// Whether the path named nothing at the last look.
+    pub(super) const fn is_absent(&self) -> bool {
+        self.absent
+    }
+
+    /// Whether a file is open: the path's, or one that had its name.
+    pub(super) const fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Device and inode of the file that is read, or with which a run before this one ended.
+    pub(super) fn holds(&self) -> Option<(u64, u64)> {
+        let resume = self.resume.as_ref().filter(|resume| resume.names_a_file());
+        let resume = resume.map(|resume| &resume.identity);
+        let identity = self.file.as_ref().map(|open| &open.identity).or(resume)?;
+        Some((identity.dev, identity.ino))
+    }
+
     /// Looks once: opens, reads a piece, or notices a rotation.
     pub fn step(&mut self) -> Step {
+        self.step_among(&|_| Known::New)
+    }
+
+    /// As [`Tail::step`], among others that may have read a file before.
+    pub(super) fn step_among(&mut self, known: &dyn Fn((u64, u64)) -> Known) -> Step {
         let mut step = Step::default();
-        match self.try_step(&mut step) {
+        match self.try_step(&mut step, known) {
             Ok(()) => (self.first_look, self.absent) = (false, false),
             Err(error) => {
                 step.failing = Some(describe(&self.path, &error));
@@ -101,9 +137,9 @@ impl Tail {
         step
     }
 
-    fn try_step(&mut self, step: &mut Step) -> io::Result<()> {
+    fn try_step(&mut self, step: &mut Step, known: &dyn Fn((u64, u64)) -> Known) -> io::Result<()> {
         if self.file.is_none() {
-            self.file = self.open_first(step)?;
+            self.file = self.open_first(step, known)?;
         }
         let Some(open) = &mut self.file else {
             return Ok(());
@@ -117,11 +153,15 @@ impl Tail {
         if step.more {
             return Ok(());
         }
-        self.follow(step)
+        self.follow(step, known)
     }
 
     /// Opens what the path names now, at the right place.
-    fn open_first(&mut self, step: &mut Step) -> io::Result<Option<Open>> {
+    fn open_first(
+        &mut self,
+        step: &mut Step,
+        known: &dyn Fn((u64, u64)) -> Known,
+    ) -> io::Result<Option<Open>> {
         if let Some(resume) = self.resume.as_ref().filter(|r| r.names_a_file())
             && let Some(open) = rotated_file(&self.path, resume)?
         {
@@ -129,6 +169,10 @@ impl Tail {
             return Ok(Some(open));
         }
         let file = open_regular(&self.path)?;
+        let known = known(node(&file.metadata()?));
+        if known == Known::Held {
+            return Ok(None);
+        }
         let mut offset = if self.first_look {
             file.metadata()?.len()
         } else {
@@ -138,7 +182,7 @@ impl Tail {
             if resume.offset <= file.metadata()?.len() && resume.identity.matches(&file)? {
                 offset = resume.offset;
             } else {
-                offset = 0;
+                offset = place_in(&file, known)?;
                 step.rotated += u64::from(resume.names_a_file());
             }
         }
@@ -146,7 +190,7 @@ impl Tail {
     }
 
     /// At the end of the open file: does the path still name it?
-    fn follow(&mut self, step: &mut Step) -> io::Result<()> {
+    fn follow(&mut self, step: &mut Step, known: &dyn Fn((u64, u64)) -> Known) -> io::Result<()> {
         let Some(open) = &mut self.file else {
             return Ok(());
         };
@@ -166,8 +210,9 @@ impl Tail {
         }
         let next = open_regular(&self.path)?;
         let metadata = next.metadata()?;
-        let same = (metadata.dev(), metadata.ino()) == (named.dev(), named.ino());
-        if metadata.len() == 0 || !same {
+        let same = node(&metadata) == node(&named);
+        let known = known(node(&metadata));
+        if metadata.len() == 0 || !same || known == Known::Held {
             // The writer has not reopened yet; it may still write to the old file. Or the path
             // changed again since: the next step sees what it is then.
             return Ok(());
@@ -175,9 +220,15 @@ impl Tail {
         // It has by now: what it wrote before that is there to be read.
         while open.read(&mut self.lines, &mut step.lines)? {}
         step.lines.extend(self.lines.finish());
+        step.left = Some(Checkpoint {
+            path: self.path.clone(),
+            identity: open.identity.clone(),
+            offset: open.offset,
+        });
         step.rotated += 1;
         step.more = true;
-        self.file = Some(Open::new(next, 0)?);
+        let offset = place_in(&next, known)?;
+        self.file = Some(Open::new(next, offset)?);
         Ok(())
     }
 }
@@ -208,6 +259,20 @@ impl Open {
     }
 }
 
+fn node(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Where to begin in a file that is not this tail's own from before.
+fn place_in(file: &File, known: Known) -> io::Result<u64> {
+    match known {
+        Known::Left(left) if left.offset <= file.metadata()?.len() => {
+            Ok(u64::from(left.identity.matches(file)?) * left.offset)
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Opens a regular file for reading; never blocks, never follows a symbolic link.
 fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -218,7 +283,8 @@ fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+/// The error says what it is instead of a regular file.
+pub(super) fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let kind = metadata.file_type();
     let what = if kind.is_file() {
