@@ -65,6 +65,7 @@ pub fn test(args: &Args, file: &Path, source: &str) -> Result<(), Failure> {
     let mut configs = content.rule;
     configs.extend(content.rules.rules().map_err(|error| at(&error))?);
     let rules = Rules::new(&configs).map_err(|error| at(&error))?;
+    let rules = rules.matching(content.rules.matching);
     let is_file = source == "logfile" || source.starts_with('/');
     let kind = if is_file { Kind::Logfile } else { Kind::Syslog };
     let (mut lines, mut fired, mut held) = (0, 0, 0);
@@ -84,23 +85,24 @@ pub fn test(args: &Args, file: &Path, source: &str) -> Result<(), Failure> {
             severity: message.severity,
             facility: message.facility,
         };
-        let (verdict, passed) = rules.judge(&offered, message.at.unwrap_or(now), now);
+        let (verdicts, passed) = rules.judge(&offered, message.at.unwrap_or(now), now);
         for (rule, why) in &passed {
             seen.insert(rule.clone());
             told(lines, "passed", rule, Some(why), None).show(args)?;
         }
-        match &verdict {
-            Verdict::Nothing => {}
-            Verdict::Held(rule, why) => {
-                held += 1;
-                seen.insert(rule.clone());
-                told(lines, "held", rule, Some(why), None).show(args)?;
-            }
-            Verdict::Fires(trigger) => {
-                fired += 1;
-                let rule = trigger.rule.as_deref().unwrap_or_default();
-                seen.insert(rule.to_owned());
-                told(lines, "fires", rule, None, Some(trigger)).show(args)?;
+        for verdict in &verdicts {
+            match verdict {
+                Verdict::Held(rule, why) => {
+                    held += 1;
+                    seen.insert(rule.clone());
+                    told(lines, "held", rule, Some(why), None).show(args)?;
+                }
+                Verdict::Fires(trigger) => {
+                    fired += 1;
+                    let rule = trigger.rule.as_deref().unwrap_or_default();
+                    seen.insert(rule.to_owned());
+                    told(lines, "fires", rule, None, Some(trigger)).show(args)?;
+                }
             }
         }
     }

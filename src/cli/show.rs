@@ -185,6 +185,7 @@ pub fn status(status: &Value) -> String {
             ),
         );
     }
+    out.push_str(&maintenance_text(status));
     for path in status
         .get("paths")
         .and_then(Value::as_array)
@@ -197,6 +198,30 @@ pub fn status(status: &Value) -> String {
         add(&mut out, format_args!("{:<10} {name}: {text}\n", "path"));
     }
     out
+}
+
+/// The maintenance windows that are open, and those that covered something.
+fn maintenance_text(status: &Value) -> String {
+    let windows = status.pointer("/server/maintenance");
+    let mut text = String::new();
+    for window in windows.and_then(Value::as_array).into_iter().flatten() {
+        let active = window.get("active").and_then(Value::as_bool) == Some(true);
+        let triggers = number(window, "triggers");
+        if !active && triggers == 0 {
+            continue;
+        }
+        let open = if active { "open" } else { "closed" };
+        let done = match string(window, "effect").as_str() {
+            "precursor" => "demoted",
+            _ => "silenced",
+        };
+        let name = plain(&string(window, "name"));
+        add(
+            &mut text,
+            format_args!("maintenance {name}: {open}, {triggers} trigger(s) {done}\n"),
+        );
+    }
+    text
 }
 
 /// The clock, and when it was set last.
@@ -349,6 +374,17 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }
+    }
+
+    #[test]
+    fn a_status_says_what_maintenance_is_open() {
+        let status = serde_json::json!({"server": {"maintenance": [
+            {"name": "night\u{1b}", "effect": "silence", "active": true, "triggers": 2},
+            {"name": "once", "effect": "precursor", "active": false, "triggers": 0},
+        ]}});
+        let text = super::status(&status);
+        let said = "maintenance night\u{FFFD}: open, 2 trigger(s) silenced\n";
+        assert!(text.contains(said) && !text.contains("once"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::trigger::journal::{self, JournalConfig};
 use crate::trigger::logfile::LogfileConfig;
+use crate::trigger::maintenance::MaintenanceConfig;
 use crate::trigger::precursor::PrecursorConfig;
 use crate::trigger::probe::{PathConfig, ProbeConfig};
 use crate::trigger::rules::{RuleConfig, RulesConfig};
@@ -71,6 +72,8 @@ pub struct Config {
     pub webhook: Vec<WebhookConfig>,
     /// `[[rule]]`
     pub rule: Vec<RuleConfig>,
+    /// `[[maintenance]]`
+    pub maintenance: Vec<MaintenanceConfig>,
 }
 
 /// `[server]`: the process that talks to the network.
@@ -158,6 +161,8 @@ impl Config {
             trap: self.trap.clone(),
             webhook: self.webhook.clone(),
             rule: self.all_rules(),
+            matching: self.rules.matching,
+            maintenance: self.maintenance.clone(),
         }
     }
 

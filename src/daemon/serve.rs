@@ -16,6 +16,7 @@ use crate::incident::{Incidents, Setup};
 use crate::index::Index;
 use crate::recorder::client::Client;
 use crate::trigger::logfile::LogfileConfig;
+use crate::trigger::maintenance::Maintenance;
 use crate::trigger::sources::{self, Ready};
 use crate::trigger::status::Sources;
 use crate::web::{self, App, Bound, Parts};
@@ -132,6 +133,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         state_dir: state_dir.clone(),
         ring: config.ring.path.clone(),
         recorder: recorder.clone(),
+        maintenance: Arc::new(Maintenance::new(&config.maintenance).map_err(Failure::usage)?),
         clock: Arc::new(clock::read),
     };
     let (incidents, engine) = Incidents::open(setup, stop.clone()).map_err(Failure::failed)?;

@@ -32,6 +32,7 @@ use crate::error::{IoContext, IoError};
 use crate::recorder::client::{Client, ControlError};
 use crate::time::Timestamp;
 use crate::trigger::Intake;
+use crate::trigger::maintenance::Maintenance;
 
 /// Submissions that may wait; more make their sources wait.
 const INTAKE: usize = 4096;
@@ -59,6 +60,8 @@ pub struct Setup {
     pub ring: PathBuf,
     /// The recorder.
     pub recorder: Client,
+    /// `[[maintenance]]`.
+    pub maintenance: Arc<Maintenance>,
     /// How far the clock can be trusted.
     pub clock: ReadClock,
 }
@@ -337,6 +340,7 @@ impl Incidents {
             .collect();
 
         let (intake, submissions) = Intake::new(INTAKE);
+        let intake = intake.under(setup.maintenance);
         let reserve = Reserve::new(&[&setup.evidence.path, &setup.state_dir]);
         let engine = Arc::new(Engine {
             evidence: setup.evidence.path,

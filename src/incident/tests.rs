@@ -161,6 +161,7 @@ impl Site {
             state_dir: self.dir.path().to_owned(),
             ring: self.ring(),
             recorder: Client::new(self.ring().join("control.sock")),
+            maintenance: Arc::default(),
             clock: Arc::new(|| ClockState {
                 synchronised: true,
                 offset_bound_ns: Some(1000),

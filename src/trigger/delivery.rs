@@ -7,17 +7,29 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use super::maintenance::Effect;
 use super::status::{Count, SourceHandle, SourceState};
-use super::{Intake, Refused, Resolution, Trigger};
+use super::{Grade, Intake, Kind, Refused, Resolution, Trigger, cut};
+use crate::time::Timestamp;
 
 /// How long to wait before a refused trigger is offered again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often it is asked whether the maintenance that silenced a probe's fault is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The server is stopping before a trigger became durable: whoever sent it must not be told
 /// that it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server is stopping")]
 pub struct Stopping;
+
+/// Why a trigger is not kept, although the journal works.
+enum NotKept {
+    /// There is no room; the text says why.
+    Full(String),
+    /// A maintenance window silences it; its name.
+    Silenced(String),
+}
 
 /// Where a source delivers its triggers.
 #[derive(Debug, Clone)]
@@ -62,7 +74,8 @@ impl Delivery {
                     self.handle.set(SourceState::Ok, "");
                 }
             }
-            Err(why) => {
+            Err(NotKept::Silenced(window)) => self.silenced(trigger, &window),
+            Err(NotKept::Full(why)) => {
                 self.full.store(true, Ordering::Relaxed);
                 self.handle.count(Count::Refused);
                 if self.handle.set(SourceState::Failing, &why) {
@@ -83,8 +96,55 @@ impl Delivery {
         Ok(())
     }
 
-    /// Offers something until it is durable. The inner error says why there is no room for it.
-    async fn insist<T, F>(&self, offer: impl Fn() -> F) -> Result<Result<T, String>, Stopping>
+    /// Notes a trigger that a maintenance window silences. A probe tells a fault once: one that
+    /// outlasts the maintenance is told at its end.
+    fn silenced(&self, trigger: Trigger, window: &str) {
+        self.handle.count(Count::Silenced);
+        let (source, subject) = (self.handle.name(), trigger.subject.as_str());
+        if self.handle.get(Count::Silenced) == 1 {
+            tracing::info!(source, subject, window, "silenced by maintenance");
+        } else {
+            tracing::debug!(source, subject, window, "silenced by maintenance");
+        }
+        if trigger.kind == Kind::Probe && trigger.grade == Grade::Incident {
+            let delivery = self.clone();
+            let window = window.to_owned();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = delivery.tell_afterwards(trigger, &window) => {}
+                    () = delivery.stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    /// Waits until nothing silences the trigger, and hands it in if the source still fails.
+    async fn tell_afterwards(&self, mut trigger: Trigger, window: &str) {
+        let text = format!(
+            "{}; since {}, silenced by {window}",
+            trigger.text, trigger.at
+        );
+        cut(&text, super::TEXT_BYTES_MAX).clone_into(&mut trigger.text);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.handle.status().state != SourceState::Failing {
+                return;
+            }
+            trigger.at = Timestamp::now();
+            trigger.received = trigger.at;
+            let over = self.intake.maintenance().covering(&trigger);
+            if over.is_some_and(|(_, effect)| effect == Effect::Silence) {
+                continue;
+            }
+            if let Ok(Ok(_)) = self.insist(|| self.intake.submit(trigger.clone())).await {
+                self.handle.triggered();
+            }
+            return;
+        }
+    }
+
+    /// Offers something until it is durable. The inner error says why it is not kept.
+    async fn insist<T, F>(&self, offer: impl Fn() -> F) -> Result<Result<T, NotKept>, Stopping>
     where
         F: Future<Output = Result<T, Refused>>,
     {
@@ -102,7 +162,8 @@ impl Delivery {
                     return Ok(Ok(accepted));
                 }
                 Err(Refused::Stopping) => return Err(Stopping),
-                Err(Refused::Full(why)) => return Ok(Err(why)),
+                Err(Refused::Full(why)) => return Ok(Err(NotKept::Full(why))),
+                Err(Refused::Silenced(window)) => return Ok(Err(NotKept::Silenced(window))),
                 Err(Refused::Journal(why)) => {
                     refused = true;
                     self.handle.count(Count::Refused);
@@ -135,7 +196,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
+    use crate::trigger::maintenance::{Maintenance, MaintenanceConfig};
     use crate::trigger::status::Sources;
     use crate::trigger::{Accepted, Kind, Submission, TriggerAnswer};
 
@@ -169,6 +230,32 @@ mod tests {
         assert_eq!(task.await.unwrap(), Ok(()));
         assert_eq!(handle.status().triggers, 1);
         assert_eq!(handle.get(Count::Refused), 1);
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_still_fails_after_the_maintenance_is_told_then() {
+        let (intake, mut submissions) = Intake::new(4);
+        let from = Timestamp::now().minus(Duration::from_hours(1));
+        let to = Timestamp::now().plus(Duration::from_millis(50));
+        let config = MaintenanceConfig {
+            name: "m".to_owned(),
+            from: Some(from.to_string()),
+            to: Some(to.to_string()),
+            ..MaintenanceConfig::default()
+        };
+        let maintenance = Arc::new(Maintenance::new(&[config]).unwrap());
+        let intake = intake.under(Arc::clone(&maintenance));
+        let handle = Sources::default().register(Kind::Probe, "edge");
+        let delivery = Delivery::new(intake, handle.clone(), CancellationToken::new());
+        let now = Timestamp::now();
+        let fault = Trigger::new(Kind::Probe, "edge", "probe edge", "lost", now, now);
+        handle.set(SourceState::Failing, "3 of 5 lost");
+        delivery.deliver(fault).await.unwrap();
+        assert_eq!(handle.get(Count::Silenced), 1);
+        assert_eq!(handle.status().triggers, 0);
+        let (told, _answer) = trigger(submissions.recv().await);
+        assert!(told.at >= to, "{} {to}", told.at);
+        assert!(told.text.contains("silenced by m"), "{}", told.text);
     }
 
     #[tokio::test]

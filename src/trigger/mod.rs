@@ -8,9 +8,11 @@ pub mod delivery;
 pub mod event_time;
 pub mod journal;
 pub mod logfile;
+pub mod maintenance;
 pub mod precursor;
 pub mod probe;
 pub mod rules;
+pub mod schedule;
 pub mod several;
 pub mod sources;
 pub mod status;
@@ -21,12 +23,14 @@ pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::time::Timestamp;
+use maintenance::Maintenance;
 
 /// The longest trigger text kept, in bytes; the rest is cut.
 pub const TEXT_BYTES_MAX: usize = 4096;
@@ -229,6 +233,9 @@ pub enum Refused {
     /// a person made room.
     #[error("not kept: {0}")]
     Full(String),
+    /// A maintenance window covers it; the text names the window. It was counted.
+    #[error("silenced by the maintenance window {0}")]
+    Silenced(String),
 }
 
 /// What waits for a trigger to be durable.
@@ -251,17 +258,34 @@ pub enum Submission {
 #[derive(Debug, Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Submission>,
+    maintenance: Arc<Maintenance>,
 }
 
 impl Intake {
     /// An intake of `capacity` waiting submissions and the end that journals them.
     pub fn new(capacity: usize) -> (Self, mpsc::Receiver<Submission>) {
         let (queue, submissions) = mpsc::channel(capacity);
-        (Self { queue }, submissions)
+        let maintenance = Arc::default();
+        (Self { queue, maintenance }, submissions)
     }
 
-    /// Hands in a trigger and waits until it is durable.
+    /// The same door, at which these windows are heeded.
+    #[must_use]
+    pub fn under(self, maintenance: Arc<Maintenance>) -> Self {
+        Self {
+            maintenance,
+            ..self
+        }
+    }
+
+    /// The maintenance windows that are heeded.
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
+    }
+
+    /// Hands in a trigger and waits until it is durable, unless a maintenance window covers it.
     pub async fn submit(&self, trigger: Trigger) -> Result<Accepted, Refused> {
+        let trigger = self.maintenance.admit(trigger).map_err(Refused::Silenced)?;
         let (answer, answered) = oneshot::channel();
         self.queue(Submission::Trigger(Box::new(trigger), answer))
             .await?;

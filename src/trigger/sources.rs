@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::Delivery;
 use super::journal::{Journal, JournalConfig, JournalError};
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
+use super::maintenance::{Maintenance, MaintenanceConfig, MaintenanceError};
 use super::precursor::{PrecursorConfig, PrecursorError};
 use super::probe::path::{self, PathConfig, PathError};
 use super::probe::{self, BASELINES, Probe, ProbeConfig, ProbeError, ProbeSockets};
-use super::rules::{Absence, RuleConfig, RuleError, Rules};
+use super::rules::{Absence, Matching, RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
 use super::trap::{BoundTraps, TrapConfig, TrapError};
@@ -50,6 +51,10 @@ pub struct TriggerConfig {
     pub webhook: Vec<WebhookConfig>,
     /// `[[rule]]`.
     pub rule: Vec<RuleConfig>,
+    /// `[rules] match`.
+    pub matching: Matching,
+    /// `[[maintenance]]`.
+    pub maintenance: Vec<MaintenanceConfig>,
 }
 
 /// Why the sources cannot be started.
@@ -88,6 +93,21 @@ pub enum SourcesError {
     /// A webhook.
     #[error(transparent)]
     Webhook(#[from] HookError),
+    /// A maintenance window.
+    #[error(transparent)]
+    Maintenance(#[from] MaintenanceError),
+    /// A maintenance window names something that is not there.
+    #[error("[[maintenance]] {window}: {key} names {value:?}; there are {known}")]
+    CoversNothing {
+        /// The window.
+        window: String,
+        /// The key.
+        key: &'static str,
+        /// What it names.
+        value: String,
+        /// What it could name.
+        known: String,
+    },
     /// A rule names a source that is not there.
     #[error("[[rule]] {rule}: sources names {source_name:?}; there are {known}")]
     NoSuchSource {
@@ -139,18 +159,72 @@ impl TriggerConfig {
             config.validate()?;
         }
         webhook::validate_all(&self.webhook)?;
+        Maintenance::new(&self.maintenance)?;
+        self.check_maintenance()?;
         self.check_rule_sources()
+    }
+
+    /// A window for a source or rule that is not there would silence nothing, and nobody would
+    /// know. Names with wildcards may come true later.
+    fn check_maintenance(&self) -> Result<(), SourcesError> {
+        let kinds = [
+            Kind::Probe,
+            Kind::Syslog,
+            Kind::Logfile,
+            Kind::Journal,
+            Kind::Webhook,
+            Kind::Trap,
+        ];
+        let kinds = kinds.iter().map(Kind::to_string);
+        let probes: Vec<String> = self.probe.iter().map(|probe| probe.name.clone()).collect();
+        let traps = self.trap.iter().map(|config| config.listen.clone());
+        let hooks = self.webhook.iter().map(|config| config.name.clone());
+        let sources: Vec<String> = kinds
+            .chain(self.line_sources())
+            .chain(traps)
+            .chain(hooks)
+            .chain(probes.iter().cloned())
+            .collect();
+        let defaults = RuleConfig::defaults();
+        let rules = if self.rule.is_empty() {
+            &defaults
+        } else {
+            &self.rule
+        };
+        let rules: Vec<String> = rules.iter().map(|rule| rule.name.clone()).collect();
+        for window in &self.maintenance {
+            for (key, names, known) in [
+                ("sources", &window.sources, &sources),
+                ("probes", &window.probes, &probes),
+                ("rules", &window.rules, &rules),
+            ] {
+                let unknown = |name: &&String| !name.contains(['*', '?']) && !known.contains(name);
+                if let Some(value) = names.iter().find(unknown) {
+                    return Err(SourcesError::CoversNothing {
+                        window: window.name.clone(),
+                        key,
+                        value: value.clone(),
+                        known: known.join(", "),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the sources of lines.
+    fn line_sources(&self) -> impl Iterator<Item = String> + '_ {
+        let listens = self.syslog.iter().map(|config| config.listen.clone());
+        let paths = self.logfile.iter();
+        let paths = paths.map(|config| config.path.display().to_string());
+        let journals = self.journal.iter().map(JournalConfig::name);
+        listens.chain(paths).chain(journals)
     }
 
     /// A rule limited to a source that is not there would silently never match.
     fn check_rule_sources(&self) -> Result<(), SourcesError> {
         let kinds = [Kind::Syslog, Kind::Logfile, Kind::Journal].map(|kind| kind.to_string());
-        let listens = self.syslog.iter().map(|config| config.listen.clone());
-        let paths = self.logfile.iter();
-        let paths = paths.map(|config| config.path.display().to_string());
-        let journals = self.journal.iter().map(JournalConfig::name);
-        let known = kinds.into_iter().chain(listens).chain(paths);
-        let known: Vec<String> = known.chain(journals).collect();
+        let known: Vec<String> = kinds.into_iter().chain(self.line_sources()).collect();
         for rule in &self.rule {
             let unknown = rule.sources.iter().find(|source| !known.contains(source));
             if let Some(source) = unknown {
@@ -168,7 +242,7 @@ impl TriggerConfig {
     /// registry: to be called before privileges are dropped. `state_dir` is the server's own.
     pub fn bind(&self, state_dir: &Path, sources: &Sources) -> Result<Ready, SourcesError> {
         self.validate()?;
-        let rules = Arc::new(Rules::new(&self.rule)?);
+        let rules = Arc::new(Rules::new(&self.rule)?.matching(self.matching));
         let probes = Probe::all(&self.probe)?;
         let probe_sockets = match probes.as_slice() {
             [] => None,
@@ -318,6 +392,7 @@ mod tests {
             trap: Vec<TrapConfig>,
             webhook: Vec<WebhookConfig>,
             rule: Vec<RuleConfig>,
+            maintenance: Vec<MaintenanceConfig>,
         }
         let file: File = toml::from_str(text).unwrap();
         let config = TriggerConfig {
@@ -330,6 +405,8 @@ mod tests {
             trap: file.trap,
             webhook: file.webhook,
             rule: file.rule,
+            maintenance: file.maintenance,
+            ..TriggerConfig::default()
         };
         match config.validate() {
             Ok(()) => String::new(),
@@ -399,6 +476,15 @@ mod tests {
             (
                 rule.to_owned(),
                 "[[rule]] r: sources names \"syslgo\"; there are syslog, logfile, journal",
+            ),
+            (
+                "[[maintenance]]\nname = \"m\"\nweekly = \"sun\"\nprobes = [\"edge\"]\n".to_owned(),
+                "[[maintenance]] m: probes names \"edge\"",
+            ),
+            (
+                "[[maintenance]]\nname = \"m\"\nweekly = \"sun\"\nrules = [\"errors\"]\n"
+                    .to_owned(),
+                "[[maintenance]] m: rules names \"errors\"; there are syslog-error, logfile-error",
             ),
             (
                 logfile.replace("/var", "var"),

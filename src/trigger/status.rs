@@ -47,10 +47,12 @@ pub enum Count {
     Rotated,
     /// Events said to be over that ended an incident's window.
     Resolved,
+    /// Triggers that a maintenance window silenced.
+    Silenced,
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Received, "received"),
         (Self::Matched, "matched"),
         (Self::Oversized, "oversized"),
@@ -62,6 +64,7 @@ impl Count {
         (Self::Unexpected, "unexpected"),
         (Self::Rotated, "rotated"),
         (Self::Resolved, "resolved"),
+        (Self::Silenced, "silenced"),
     ];
 }
 

@@ -44,6 +44,12 @@ fn is_active(character: char) -> bool {
             | '\u{feff}')
 }
 
+/// A regular expression for all of a text, in which `*` and `?` stand for any characters and one.
+pub fn wildcard(text: &str) -> String {
+    let any = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
+    format!("(?s)^{any}$")
+}
+
 /// The IP address a word of a log line or an `instance` label names: `192.0.2.1`,
 /// `192.0.2.1:9100`, `2001:db8::1`, `[2001:db8::1]:443`, with trailing punctuation forgiven.
 pub fn address_of(word: &str) -> Option<IpAddr> {

@@ -18,9 +18,9 @@ use super::problem::Problem;
 use super::serve::Peer;
 use super::state::App;
 use crate::time::Timestamp;
-use crate::trigger::Trigger;
 use crate::trigger::status::Count;
 use crate::trigger::webhook::{BodyError, Caller, Denied, Event, Hook};
+use crate::trigger::{Refused, Trigger};
 
 /// Refused calls by the code of their problem.
 #[derive(Debug, Default)]
@@ -48,6 +48,9 @@ struct Taken {
     /// All of them, when there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     incidents: Vec<String>,
+    /// The maintenance windows because of which something of it freezes nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silenced_by: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,13 +136,25 @@ async fn take_call(
         .accept(&caller, &bytes, received)
         .map_err(|why| refused(&why))?;
     let mut done = Vec::with_capacity(events.len());
+    let mut silenced_by = Vec::new();
     let mut triggered = false;
     for event in events {
         match event {
             Event::Trigger(trigger) => {
-                triggered = true;
-                done.push(freeze(app, *trigger).await?);
-                hook.handle().triggered();
+                let frozen = freeze(app, *trigger).await?;
+                match frozen {
+                    Ok(incident) => {
+                        triggered = true;
+                        done.push(incident);
+                        hook.handle().triggered();
+                    }
+                    Err(window) => {
+                        hook.handle().count(Count::Silenced);
+                        if !silenced_by.contains(&window) {
+                            silenced_by.push(window);
+                        }
+                    }
+                }
             }
             Event::Resolution(resolution) => {
                 let ended = app.incidents().intake().resolve(*resolution).await;
@@ -159,6 +174,7 @@ async fn take_call(
     let answer = Taken {
         incident: done.first().cloned(),
         incidents: if done.len() > 1 { done } else { Vec::new() },
+        silenced_by,
     };
     Ok((status, Json(answer)).into_response())
 }
@@ -201,7 +217,8 @@ fn refused(error: &BodyError) -> Problem {
     }
 }
 
-async fn freeze(app: &App, mut trigger: Trigger) -> Result<String, Problem> {
+/// The incident of a trigger, or the maintenance window that silences it.
+async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<String, String>, Problem> {
     if let Some(filter) = &trigger.suggested_filter
         && let Some(words) = filter_error(filter).await?
     {
@@ -209,8 +226,9 @@ async fn freeze(app: &App, mut trigger: Trigger) -> Result<String, Problem> {
         trigger.suggested_filter = None;
         trigger.fields.insert("filter_error".to_owned(), words);
     }
-    let accepted = app.incidents().intake().submit(trigger).await;
-    accepted
-        .map(|accepted| accepted.incident)
-        .map_err(|refused| not_durable(&refused))
+    match app.incidents().intake().submit(trigger).await {
+        Ok(accepted) => Ok(Ok(accepted.incident)),
+        Err(Refused::Silenced(window)) => Ok(Err(window)),
+        Err(refused) => Err(not_durable(&refused)),
+    }
 }

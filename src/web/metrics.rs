@@ -20,7 +20,7 @@ use crate::incident::model::{Incident, State as Stage};
 use crate::recorder::protocol::InterfaceState;
 use crate::time::Timestamp;
 use crate::trigger::probe::ProbeView;
-use crate::trigger::status::SourceState;
+use crate::trigger::status::{SourceState, SourceStatus};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -39,6 +39,11 @@ struct Dropped {
 struct OfSource {
     kind: String,
     source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMaintenance {
+    name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -204,14 +209,12 @@ fn server(registry: &mut Registry, picture: &Picture) {
     let triggers = Family::<OfSource, Counter>::default();
     let up = Family::<OfSource, Gauge>::default();
     for of in &picture.server.sources {
-        let source = OfSource {
-            kind: of.kind.to_string(),
-            source: of.name.clone(),
-        };
+        let source = of_source(of);
         triggers.get_or_create(&source).inc_by(of.triggers);
         up.get_or_create(&source)
             .set(i64::from(of.state == SourceState::Ok));
     }
+    maintenance(registry, picture);
     registry.register("triggers", "Triggers made durable", triggers);
     registry.register("source_up", "Whether the source works", up);
     let clock = Gauge::<i64>::default();
@@ -259,6 +262,36 @@ fn server(registry: &mut Registry, picture: &Picture) {
             registry.register_with_unit(name, help, Unit::Bytes, gauge);
         }
     }
+}
+
+fn of_source(of: &SourceStatus) -> OfSource {
+    OfSource {
+        kind: of.kind.to_string(),
+        source: of.name.clone(),
+    }
+}
+
+fn maintenance(registry: &mut Registry, picture: &Picture) {
+    let silenced = Family::<OfSource, Counter>::default();
+    for of in &picture.server.sources {
+        let count = of.counters.get("silenced").copied().unwrap_or(0);
+        silenced.get_or_create(&of_source(of)).inc_by(count);
+    }
+    let help = "Triggers that maintenance silenced";
+    registry.register("triggers_silenced", help, silenced);
+    let active = Family::<OfMaintenance, Gauge>::default();
+    let covered = Family::<OfMaintenance, Counter>::default();
+    for window in &picture.server.maintenance {
+        let of = OfMaintenance {
+            name: window.name.clone(),
+        };
+        active.get_or_create(&of).set(i64::from(window.active));
+        covered.get_or_create(&of).inc_by(window.triggers);
+    }
+    let help = "Whether the maintenance window is open";
+    registry.register("maintenance_active", help, active);
+    let help = "Triggers that the maintenance window covered";
+    registry.register("maintenance_triggers", help, covered);
 }
 
 /// Of the last minute, and counters since the start.
@@ -421,6 +454,7 @@ mod tests {
                 evidence_quota_bytes: 8,
                 problems: Vec::new(),
                 sources: sources.status(),
+                maintenance: Vec::new(),
             },
             clock: ClockPicture {
                 state: ClockState {

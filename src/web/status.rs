@@ -16,6 +16,7 @@ use crate::incident::manifest::ClockState;
 use crate::incident::model;
 use crate::recorder::protocol::{ClockStatus, InterfaceStatus};
 use crate::time::Timestamp;
+use crate::trigger::maintenance::MaintenanceStatus;
 use crate::trigger::status::SourceStatus;
 
 /// A picture is shared for this long: however many watch, the recorder is asked ten times a second
@@ -96,6 +97,7 @@ pub(super) struct Server {
     /// What people should know of the evidence: a used-up quota, folders that cannot be read.
     pub(super) problems: Vec<String>,
     pub(super) sources: Vec<SourceStatus>,
+    pub(super) maintenance: Vec<MaintenanceStatus>,
 }
 
 /// The file system of ring and evidence; null where it cannot be asked.
@@ -152,8 +154,9 @@ async fn take_picture(app: &App) -> Picture {
     };
     let incidents = app.incidents().list();
     let open = |incident: &&model::Incident| incident.state != model::State::Sealed;
+    let now = Timestamp::now();
     Picture {
-        now: Timestamp::now(),
+        now,
         version: env!("CARGO_PKG_VERSION"),
         interfaces,
         recorder,
@@ -166,6 +169,7 @@ async fn take_picture(app: &App) -> Picture {
             evidence_quota_bytes: app.evidence_quota_bytes(),
             problems: app.incidents().problems(),
             sources: app.sources().status(),
+            maintenance: app.incidents().intake().maintenance().status(now),
         },
         clock: ClockPicture::new(app.clock(), seen),
         disk: disk(app.state_dir()),

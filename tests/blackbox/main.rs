@@ -25,6 +25,7 @@ mod goals;
 mod journal;
 mod links;
 mod live;
+mod maintenance;
 mod power;
 mod probes;
 mod readable;

@@ -137,3 +137,24 @@ fn rules_are_tried_out_on_lines() {
         );
     }
 }
+
+#[test]
+fn what_hours_hold_back_is_said_and_all_rules_may_decide() {
+    let rules = "[rules]\nmatch = \"all\"\n\
+        [[rule]]\nname = \"office\"\nmatch = 'down'\nduring = \"mon-fri 08:00-18:00\"\nzone = \"Asia/Tokyo\"\n\
+        [[rule]]\nname = \"first\"\nmatch = 'down'\n[[rule]]\nname = \"second\"\nmatch = 'port'\n";
+    // A Wednesday, ten in the morning and seven in the evening in Tokyo.
+    let lines = "<11>1 2026-11-25T01:00:00Z h app - - - port ge1 down\n\
+        <11>1 2026-11-25T10:00:00Z h app - - - port ge1 down\n";
+    let (said, code) = rule_test(rules, &[], lines);
+    assert_eq!(code, Some(0), "{said}");
+    for words in [
+        "1  fires   office: subject \"h\"",
+        "1  fires   second: subject \"h\"",
+        "2  passed  office: it is not during mon-fri 08:00-18:00",
+        "2  fires   first: subject \"h\"",
+        "2 lines: 5 would fire, 0 held back",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}

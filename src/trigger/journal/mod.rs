@@ -273,10 +273,9 @@ impl Journal {
                 handle.count(Count::Malformed);
                 continue;
             };
-            if let Some(trigger) = self.judge(&entry, rules, received) {
-                handle.count(Count::Matched);
-                triggers.push(trigger);
-            }
+            let found = self.judge(&entry, rules, received);
+            handle.count_by(Count::Matched, u64::from(!found.is_empty()));
+            triggers.extend(found);
             cursor = entry.cursor.or(cursor);
         }
         let found = !triggers.is_empty();
@@ -290,7 +289,7 @@ impl Journal {
         Ok(found)
     }
 
-    fn judge(&self, entry: &Entry, rules: &Rules, received: Timestamp) -> Option<Trigger> {
+    fn judge(&self, entry: &Entry, rules: &Rules, received: Timestamp) -> Vec<Trigger> {
         let line = Line {
             kind: Kind::Journal,
             source: &self.name,
@@ -301,17 +300,19 @@ impl Journal {
             facility: entry.facility,
         };
         let time = event_time(entry.at, received);
-        let mut trigger = rules.apply(&line, time.at, received)?;
-        if let Some(unit) = &entry.unit {
-            let unit = inert(unit.as_bytes());
-            trigger.fields.entry("unit".to_owned()).or_insert(unit);
+        let mut triggers = rules.apply(&line, time.at, received);
+        for trigger in &mut triggers {
+            if let Some(unit) = &entry.unit {
+                let unit = inert(unit.as_bytes());
+                trigger.fields.entry("unit".to_owned()).or_insert(unit);
+            }
+            if let Some(clock) = time.clock {
+                trigger
+                    .fields
+                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
+            }
         }
-        if let Some(clock) = time.clock {
-            trigger
-                .fields
-                .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-        }
-        Some(trigger)
+        triggers
     }
 
     /// Writes the place down; a failure costs lines that are read twice, and joins hide that.

@@ -339,7 +339,7 @@ impl Follower {
             handle.count_by(Count::Rotated, step.rotated);
             let file = path.as_ref().map(|path| path.display().to_string());
             let lines = step.lines.iter();
-            triggers.extend(lines.filter_map(|line| self.judge(line, file.as_deref(), received)));
+            triggers.extend(lines.flat_map(|line| self.judge(line, file.as_deref(), received)));
         }
         let found = !triggers.is_empty();
         self.delivery.deliver_all(triggers).await?;
@@ -359,7 +359,7 @@ impl Follower {
         }
     }
 
-    fn judge(&self, line: &Line, file: Option<&str>, received: Timestamp) -> Option<Trigger> {
+    fn judge(&self, line: &Line, file: Option<&str>, received: Timestamp) -> Vec<Trigger> {
         let handle = self.delivery.handle();
         handle.count(Count::Received);
         if line.cut {
@@ -375,21 +375,23 @@ impl Follower {
             severity: None,
             facility: None,
         };
-        let mut trigger = self.rules.apply(&offered, received, received)?;
-        handle.count(Count::Matched);
         // Many logs begin as syslog does; a line read late still has its time.
-        let time = event_time(Message::parse_in(&bytes, received, self.zone).at, received);
-        trigger.at = time.at;
-        if let Some(clock) = time.clock {
-            trigger
-                .fields
-                .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
+        let own = Message::parse_in(&bytes, received, self.zone).at;
+        let time = event_time(own, received);
+        let mut triggers = self.rules.apply(&offered, time.at, received);
+        handle.count_by(Count::Matched, u64::from(!triggers.is_empty()));
+        for trigger in &mut triggers {
+            if let Some(clock) = time.clock {
+                trigger
+                    .fields
+                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
+            }
+            if let Some(file) = file {
+                let file = inert(file.as_bytes());
+                trigger.fields.entry(FILE_FIELD.to_owned()).or_insert(file);
+            }
         }
-        if let Some(file) = file {
-            let file = inert(file.as_bytes());
-            trigger.fields.entry(FILE_FIELD.to_owned()).or_insert(file);
-        }
-        Some(trigger)
+        triggers
     }
 
     /// Saves the place if it moved. A crash before that offers the last lines again; they join the

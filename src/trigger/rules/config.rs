@@ -54,6 +54,15 @@ pub struct RuleConfig {
     /// The other way round: it asks for a freeze when no line has matched for this long.
     #[serde(default, with = "optional_span")]
     pub absence: Option<Duration>,
+    /// Only at these hours of the week, by the line's own time: `"mon-fri 08:00-18:00"`.
+    #[serde(default)]
+    pub during: Several<String>,
+    /// Not at these hours of the week.
+    #[serde(default)]
+    pub not_during: Several<String>,
+    /// The IANA zone of these hours; this machine's without.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 mod optional_span {
@@ -78,6 +87,17 @@ mod optional_span {
         let span = Option::<Span>::deserialize(deserializer)?;
         Ok(span.map(|Span(span)| span))
     }
+}
+
+/// Which of several rules that match a line decide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matching {
+    /// The first in the file.
+    #[default]
+    First,
+    /// Every one for itself.
+    All,
 }
 
 /// So many within a span; written `"3 in 10s"`.
@@ -180,6 +200,9 @@ impl RuleConfig {
             at_least: None,
             group_by: Several::default(),
             absence: None,
+            during: Several::default(),
+            not_during: Several::default(),
+            zone: None,
         }
     }
 

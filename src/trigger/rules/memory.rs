@@ -77,6 +77,12 @@ impl Heartbeat {
         self.last = self.last.max(at);
     }
 
+    /// Nobody waits at `now`: the wait begins anew afterwards.
+    pub(super) fn rest(&mut self, now: Timestamp) {
+        self.last = self.last.max(now);
+        self.missing = false;
+    }
+
     /// What is news at `now`.
     pub(super) fn look(&mut self, now: Timestamp, within: Duration) -> Option<Beat> {
         let missing = now.since(self.last) > within;

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-pub use config::{AtLeast, Facility, RuleConfig, Severity};
+pub use config::{AtLeast, Facility, Matching, RuleConfig, Severity};
 pub use packs::RulesConfig;
 pub use template::{Template, TemplateError};
 
-use super::text::{FIELD_BYTES_MAX, address_of, inert};
+use super::schedule::Hours;
+use super::syslog::Zone;
+use super::text::{FIELD_BYTES_MAX, address_of, inert, wildcard};
 use super::{Grade, Kind, Resolution, Trigger, cut};
 use crate::time::Timestamp;
 use memory::{Beat, Counts, Heartbeat};
@@ -89,11 +91,9 @@ pub struct Line<'a> {
     pub facility: Option<Facility>,
 }
 
-/// What the rules say of a line.
+/// What a rule says of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// No rule matches.
-    Nothing,
     /// This rule matches, and waits for more; the text says for what.
     Held(String, String),
     /// It asks for a freeze.
@@ -112,11 +112,13 @@ pub enum Absence {
     Over(Box<Resolution>),
 }
 
-/// The rules in the order of the file; the first that matches decides (see [`Rules::judge`]).
+/// The rules in the order of the file; the first that matches decides, or each for itself (see
+/// [`Rules::judge`]).
 #[derive(Debug)]
 pub struct Rules {
+    matching: Matching,
     set: RegexSet,
-    rules: Vec<Rule>,
+    all: Vec<Rule>,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ struct Rule {
     group_by: Vec<String>,
     counts: Mutex<Counts>,
     absence: Option<(Duration, Mutex<Heartbeat>)>,
+    hours: Hours,
 }
 
 impl Rules {
@@ -161,59 +164,79 @@ impl Rules {
             .size_limit(SET_BYTES_MAX)
             .build()
             .map_err(RuleError::Set)?;
-        Ok(Self { set, rules })
+        Ok(Self {
+            matching: Matching::First,
+            set,
+            all: rules,
+        })
     }
 
-    /// The trigger a line gives, or `None` when no rule fires. `at` and `received` are the
-    /// line's event time and arrival.
-    pub fn apply(&self, line: &Line<'_>, at: Timestamp, received: Timestamp) -> Option<Trigger> {
-        match self.judge(line, at, received).0 {
+    /// The same rules, of which these decide.
+    #[must_use]
+    pub fn matching(self, matching: Matching) -> Self {
+        Self { matching, ..self }
+    }
+
+    /// Whether any rule's pattern is found in a line: what costs most, and first.
+    pub fn concern(&self, bytes: &[u8]) -> bool {
+        self.set.is_match(bytes)
+    }
+
+    /// The triggers a line gives: none when no rule fires, and one at most where the first rule
+    /// that matches decides. `at` and `received` are the line's event time and arrival.
+    pub fn apply(&self, line: &Line<'_>, at: Timestamp, received: Timestamp) -> Vec<Trigger> {
+        let verdicts = self.judge(line, at, received).0.into_iter();
+        let fired = verdicts.filter_map(|verdict| match verdict {
             Verdict::Fires(trigger) => Some(*trigger),
-            Verdict::Nothing | Verdict::Held(..) => None,
-        }
+            Verdict::Held(..) => None,
+        });
+        fired.collect()
     }
 
-    /// What the rules say of a line: the first that matches decides, and may hold back. Rules that
-    /// `unless` keeps from matching, and those that wait for a line to be absent, decide nothing;
-    /// they are listed beside.
+    /// What the rules say of a line: the first that matches decides, and may hold back; or each
+    /// that matches. Rules that `unless` or their hours keep from matching, and those that wait for
+    /// a line to be absent, decide nothing; they are listed beside.
     pub fn judge(
         &self,
         line: &Line<'_>,
         at: Timestamp,
         received: Timestamp,
-    ) -> (Verdict, Vec<Passed>) {
-        let mut passed = Vec::new();
+    ) -> (Vec<Verdict>, Vec<Passed>) {
+        let (mut verdicts, mut passed) = (Vec::new(), Vec::new());
         for index in &self.set.matches(line.bytes) {
-            let Some(rule) = self.rules.get(index).filter(|rule| rule.covers(line)) else {
+            let Some(rule) = self.all.get(index).filter(|rule| rule.covers(line)) else {
                 continue;
             };
+            let pass = |why: &str| (rule.name.clone(), why.to_owned());
             if rule
                 .unless
                 .as_ref()
                 .is_some_and(|unless| unless.is_match(line.bytes))
             {
-                passed.push((rule.name.clone(), "unless matches too".to_owned()));
+                passed.push(pass("unless matches too"));
             } else if let Some((_, heartbeat)) = &rule.absence {
                 locked(heartbeat).beat(received);
-                passed.push((rule.name.clone(), "it was waited for".to_owned()));
+                passed.push(pass("it was waited for"));
+            } else if let Some(why) = rule.hours.refuse(at) {
+                passed.push(pass(&why));
             } else if let Some(trigger) = rule.trigger(line, at, received) {
-                return (rule.count(trigger), passed);
+                verdicts.push(rule.count(trigger));
+                if self.matching == Matching::First {
+                    break;
+                }
             }
         }
-        (Verdict::Nothing, passed)
+        (verdicts, passed)
     }
 
     /// Whether any rule waits for lines to be absent.
     pub fn watch_for_absence(&self) -> bool {
-        self.rules.iter().any(|rule| rule.absence.is_some())
+        self.all.iter().any(|rule| rule.absence.is_some())
     }
 
     /// What is news of lines that should keep coming, to be asked every second or so.
     pub fn absences(&self, now: Timestamp) -> Vec<Absence> {
-        self.rules
-            .iter()
-            .filter_map(|rule| rule.look(now))
-            .collect()
+        self.all.iter().filter_map(|rule| rule.look(now)).collect()
     }
 }
 
@@ -264,6 +287,7 @@ impl Rule {
             absence: config
                 .absence
                 .map(|span| (span, Mutex::new(Heartbeat::new(Timestamp::now())))),
+            hours: hours(config)?,
         })
     }
 
@@ -300,6 +324,10 @@ impl Rule {
     /// What is news of the line this rule waits for.
     fn look(&self, now: Timestamp) -> Option<Absence> {
         let (span, heartbeat) = self.absence.as_ref()?;
+        if self.hours.refuse(now).is_some() {
+            locked(heartbeat).rest(now);
+            return None;
+        }
         let beat = locked(heartbeat).look(now, *span)?;
         let is_file = |source: &String| source == "logfile" || source.starts_with('/');
         let kind = if !self.sources.is_empty() && self.sources.iter().all(is_file) {
@@ -424,8 +452,22 @@ fn regex_of(config: &RuleConfig, key: &'static str, text: &str) -> Result<Regex,
 
 /// A pattern of a host, in which `*` and `?` stand for any characters and one.
 fn host(config: &RuleConfig, text: &str) -> Result<Regex, RuleError> {
-    let any = regex::escape(text).replace(r"\*", ".*").replace(r"\?", ".");
-    regex_of(config, "host", &format!("(?s)^{any}$"))
+    regex_of(config, "host", &wildcard(text))
+}
+
+/// When the rule counts.
+fn hours(config: &RuleConfig) -> Result<Hours, RuleError> {
+    let bad = |(key, why)| RuleError::Value(config.name.clone(), key, why);
+    let zone = match &config.zone {
+        None => Zone::Local,
+        Some(name) => Zone::named(name).ok_or_else(|| {
+            bad((
+                "zone",
+                format!("{name:?} is no IANA zone; write Asia/Tokyo or UTC"),
+            ))
+        })?,
+    };
+    Hours::new(&config.during, &config.not_during, zone).map_err(bad)
 }
 
 /// The names that lines are counted by, all known; and keys that go together.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RuleError;
-use super::config::RuleConfig;
+use super::config::{Matching, RuleConfig};
 
 /// The packs.
 const PACKS: [(&str, &str); 8] = [
@@ -38,6 +38,9 @@ const PACKS: [(&str, &str); 8] = [
 pub struct RulesConfig {
     /// The packs whose rules come after those of the configuration.
     pub packs: Vec<String>,
+    /// Which of several rules that match a line decide.
+    #[serde(rename = "match")]
+    pub matching: Matching,
 }
 
 /// A file of rules.
@@ -68,7 +71,7 @@ mod tests {
     use super::*;
     use crate::time::Timestamp;
     use crate::trigger::Kind;
-    use crate::trigger::rules::{Line, Rules, Verdict};
+    use crate::trigger::rules::{Line, Rules};
     use crate::trigger::syslog::Message;
 
     /// Whether any rule of `rules` fires when `line` comes `times` times.
@@ -84,7 +87,7 @@ mod tests {
             severity: message.severity,
             facility: message.facility,
         };
-        (0..times).any(|_| matches!(rules.judge(&offered, now, now).0, Verdict::Fires(_)))
+        (0..times).any(|_| !rules.apply(&offered, now, now).is_empty())
     }
 
     /// The samples stand in the packs as comments: `#+ ` fires, `#+10 ` when it comes so often,
@@ -112,6 +115,7 @@ mod tests {
         }
         let all = RulesConfig {
             packs: PACKS.map(|(name, _)| name.to_owned()).to_vec(),
+            ..RulesConfig::default()
         };
         let rules = Rules::new(&all.rules().unwrap()).unwrap();
         for line in [

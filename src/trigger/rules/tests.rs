@@ -41,7 +41,9 @@ fn conditions_counts_and_exceptions() {
         let mut line = line(bytes);
         line.facility = Some(Facility::of_pri(23 << 3));
         line.host = host;
-        rules.judge(&line, at(second), at(second))
+        let (mut verdicts, passed) = rules.judge(&line, at(second), at(second));
+        assert!(verdicts.len() < 2, "the first decides");
+        (verdicts.pop().unwrap(), passed)
     };
     let held = |count| {
         Verdict::Held(
@@ -80,7 +82,7 @@ fn a_line_that_stays_away() {
     let at = |second| start.plus(Duration::from_secs(second));
     assert!(rules.watch_for_absence());
     let beat = line(b"backup finished");
-    assert_eq!(rules.judge(&beat, at(10), at(10)).0, Verdict::Nothing);
+    assert_eq!(rules.judge(&beat, at(10), at(10)).0, []);
     assert_eq!(rules.absences(at(100)), []);
     let Some(Absence::Begun(trigger)) = rules.absences(at(101)).pop() else {
         panic!("it is missing");
@@ -94,6 +96,85 @@ fn a_line_that_stays_away() {
         panic!("it is back");
     };
     assert_eq!(over.subject, trigger.subject);
+}
+
+#[test]
+fn a_rule_counts_at_its_hours_alone() {
+    let text = r#"
+        name = "office"
+        match = 'down'
+        during = "mon-fri 08:00-18:00"
+        not_during = ["wed 12:00-13:00", "thu 12:00-13:00"]
+        zone = "Asia/Tokyo"
+    "#;
+    let rules = Rules::new(&[toml::from_str(text).unwrap(), rule("rest", "down", "x")]).unwrap();
+    // 2026-11-25 is a Wednesday; Tokyo is nine hours ahead.
+    for (at, name, why) in [
+        ("2026-11-25T01:00:00Z", "office", None),
+        (
+            "2026-11-25T10:00:00Z",
+            "rest",
+            Some("it is not during mon-fri 08:00-18:00"),
+        ),
+        (
+            "2026-11-25T03:30:00Z",
+            "rest",
+            Some("it is during wed 12:00-13:00; thu 12:00-13:00"),
+        ),
+    ] {
+        let at: Timestamp = at.parse().unwrap();
+        let (verdicts, passed) = rules.judge(&line(b"link down"), at, Timestamp::MIN);
+        let [Verdict::Fires(trigger)] = verdicts.as_slice() else {
+            panic!("{verdicts:?}");
+        };
+        assert_eq!(trigger.rule.as_deref(), Some(name));
+        assert_eq!(passed.first().map(|(_, why)| why.as_str()), why);
+    }
+}
+
+#[test]
+fn every_rule_that_matches_decides_for_itself_when_all_do() {
+    let mut counted = rule("counted", "down", "b");
+    counted.at_least = Some(AtLeast {
+        count: 2,
+        within: Duration::from_secs(10),
+    });
+    let configs = [
+        rule("one", "link", "a"),
+        counted,
+        rule("three", "down", "c"),
+    ];
+    let now = Timestamp::from_ns(7);
+    let fired = |rules: &Rules| -> Vec<String> {
+        let triggers = rules.apply(&line(b"link down"), now, now);
+        triggers.into_iter().map(|one| one.subject).collect()
+    };
+    let first = Rules::new(&configs).unwrap();
+    assert_eq!(
+        (fired(&first), fired(&first)),
+        (vec!["a".to_owned()], vec!["a".to_owned()])
+    );
+    let all = Rules::new(&configs).unwrap().matching(Matching::All);
+    assert_eq!(fired(&all), ["a", "c"], "the second waits for more");
+    assert_eq!(fired(&all), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_line_is_not_missed_outside_the_hours_of_its_rule() {
+    let text = "name = \"beat\"\nmatch = 'alive'\nabsence = \"90s\"\nduring = \"mon-fri 08:00-18:00\"\nzone = \"UTC\"";
+    let rules = Rules::new(&[toml::from_str(text).unwrap()]).unwrap();
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    // A Friday's evening far ahead, the weekend, and Monday.
+    assert_eq!(rules.absences(at("2100-01-01T19:00:00Z")), []);
+    assert_eq!(rules.absences(at("2100-01-03T12:00:00Z")), []);
+    assert_eq!(rules.absences(at("2100-01-04T07:59:59Z")), []);
+    assert_eq!(
+        rules.absences(at("2100-01-04T08:01:29Z")),
+        [],
+        "the wait began at eight"
+    );
+    let missed = rules.absences(at("2100-01-04T08:01:30Z"));
+    assert!(matches!(missed.as_slice(), [Absence::Begun(_)]));
 }
 
 #[test]
@@ -116,6 +197,9 @@ fn mistakes_of_the_conditions_are_named() {
             "without at_least",
         ),
         ("unless = '('", "unless is not a regular expression"),
+        ("during = 'weekdays'", "during: \"weekdays\" are no hours"),
+        ("not_during = ['sat', '9-5']", "not_during: \"9-5\""),
+        ("during = 'sat'\nzone = 'Tokyo'", "zone: \"Tokyo\""),
     ] {
         let config = toml::from_str(&format!("name = \"r\"\nmatch = 'x'\n{more}")).unwrap();
         let error = Rules::new(&[config]).unwrap_err().to_string();
@@ -128,7 +212,7 @@ fn mistakes_of_the_conditions_are_named() {
 
 fn apply(rules: &[RuleConfig], line: &Line<'_>) -> Option<Trigger> {
     let now = Timestamp::from_ns(7);
-    Rules::new(rules).unwrap().apply(line, now, now)
+    Rules::new(rules).unwrap().apply(line, now, now).pop()
 }
 
 #[test]

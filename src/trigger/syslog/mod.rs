@@ -346,14 +346,14 @@ struct Judge {
 }
 
 impl Judge {
-    /// The trigger of a message, or `None` when no rule matches it.
+    /// The triggers of a message; none when no rule fires.
     fn judge(
         &self,
         frame: &[u8],
         peer: IpAddr,
         received: Timestamp,
         delivery: &Delivery,
-    ) -> Option<Trigger> {
+    ) -> Vec<Trigger> {
         let handle = delivery.handle();
         handle.count(Count::Received);
         let frame = self.charset.decode(frame);
@@ -369,19 +369,22 @@ impl Judge {
             facility: message.facility,
         };
         let time = event_time(message.at, received);
-        let mut trigger = self.rules.apply(&line, time.at, received)?;
-        handle.count(Count::Matched);
-        for (name, value) in message.data {
-            // What a rule captured goes before.
-            trigger.fields.entry(name).or_insert(value);
+        let mut triggers = self.rules.apply(&line, time.at, received);
+        handle.count_by(Count::Matched, u64::from(!triggers.is_empty()));
+        for trigger in &mut triggers {
+            for (name, value) in &message.data {
+                // What a rule captured goes before.
+                let entry = trigger.fields.entry(name.clone());
+                entry.or_insert_with(|| value.clone());
+            }
+            trigger.fields.insert("sender".to_owned(), peer.clone());
+            if let Some(clock) = time.clock {
+                trigger
+                    .fields
+                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
+            }
         }
-        trigger.fields.insert("sender".to_owned(), peer);
-        if let Some(clock) = time.clock {
-            trigger
-                .fields
-                .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-        }
-        Some(trigger)
+        triggers
     }
 }
 

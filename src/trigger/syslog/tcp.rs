@@ -187,7 +187,7 @@ impl Connection {
             self.judge
                 .judge(&frame.bytes, self.peer.ip(), received, &self.delivery)
         };
-        let triggers = frames.iter().filter_map(judge).collect();
+        let triggers = frames.iter().flat_map(judge).collect();
         self.delivery.deliver_all(triggers).await
     }
 }

@@ -69,15 +69,17 @@ async fn match_all(mut waiting: mpsc::Receiver<Datagram>, judge: Judge, delivery
     let underway = TaskTracker::new();
     while let Some(datagram) = waiting.recv().await {
         let frame = datagram.bytes.trim_ascii_end();
-        let trigger = judge.judge(frame, datagram.peer, datagram.received, &delivery);
-        let Some(trigger) = trigger else { continue };
+        let triggers = judge.judge(frame, datagram.peer, datagram.received, &delivery);
+        if triggers.is_empty() {
+            continue;
+        }
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             break;
         };
         let delivery = delivery.clone();
         underway.spawn(async move {
             // An error means that we are stopping; the sender of a datagram expects no answer.
-            let _delivered = delivery.deliver(trigger).await;
+            let _delivered = delivery.deliver_all(triggers).await;
             drop(permit);
         });
     }

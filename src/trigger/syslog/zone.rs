@@ -1,7 +1,9 @@
 //! The zone of timestamps that name none.
 
-use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, Offset, TimeZone};
+use chrono::{DateTime, FixedOffset, Local, LocalResult, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
+
+use crate::time::Timestamp;
 
 /// Where a sender's clock hangs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,8 +21,18 @@ impl Zone {
         name.parse().ok().map(Self::Named)
     }
 
+    /// What a clock on the wall shows.
+    pub(in crate::trigger) fn wall(self, at: Timestamp) -> NaiveDateTime {
+        let ns = i64::try_from(at.as_ns()).unwrap_or(i64::MAX);
+        let instant = Utc.timestamp_nanos(ns);
+        match self {
+            Self::Local => instant.with_timezone(&Local).naive_local(),
+            Self::Named(zone) => instant.with_timezone(&zone).naive_local(),
+        }
+    }
+
     /// A local time as instants.
-    pub(super) fn at(self, local: NaiveDateTime) -> LocalResult<DateTime<FixedOffset>> {
+    pub(in crate::trigger) fn at(self, local: NaiveDateTime) -> LocalResult<DateTime<FixedOffset>> {
         match self {
             Self::Local => fixed(&Local.from_local_datetime(&local)),
             Self::Named(zone) => fixed(&zone.from_local_datetime(&local)),

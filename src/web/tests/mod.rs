@@ -100,6 +100,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
         state_dir: dir.to_owned(),
         ring: dir.join("ring"),
         recorder: recorder.clone(),
+        maintenance: Arc::default(),
         clock: Arc::new(ClockState::default),
     };
     let (incidents, engine) = Incidents::open(setup, stop.clone()).unwrap();
