@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::Failure;
 use crate::incident::model::{Incident, Verdict};
 use crate::time::Timestamp;
+use crate::trigger::event_time::Clock;
 
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
@@ -79,6 +80,20 @@ pub fn incident(incident: &Incident) -> String {
         ),
     );
     row("at", &at(incident.trigger.at));
+    for entry in &incident.timeline {
+        if let Some(doubt) = entry.doubt {
+            let how = match doubt.clock {
+                Clock::Future => "ahead",
+                Clock::Past => "behind",
+            };
+            let said = at(doubt.claimed);
+            let source = plain(&entry.source);
+            row(
+                "clock",
+                &format!("{source} claimed {said}, too far {how}: filed under its arrival"),
+            );
+        }
+    }
     row("text", &plain(&incident.trigger.text));
     row("triggers", &incident.triggers.to_string());
     row("window from", &at(incident.window.from));
@@ -184,6 +199,7 @@ pub fn status(status: &Value) -> String {
                 plain(&string(source, "detail"))
             ),
         );
+        out.push_str(&lookback_text(source));
     }
     out.push_str(&maintenance_text(status));
     for path in status
@@ -198,6 +214,65 @@ pub fn status(status: &Value) -> String {
         add(&mut out, format_args!("{:<10} {name}: {text}\n", "path"));
     }
     out
+}
+
+/// Whether an alert of a source would still find its packets; of probes, which are never late, only
+/// when it would not.
+fn lookback_text(source: &Value) -> String {
+    let mut text = String::new();
+    let Some(look) = source.get("lookback").filter(|look| look.is_object()) else {
+        return text;
+    };
+    let span = |value: &Value, key: &str| {
+        let ns = value.get(key).and_then(Value::as_u64)?;
+        // Two digits say enough: milliseconds below a second, seconds above.
+        let span = std::time::Duration::from_millis(ns / 1_000_000);
+        let span = match span.as_secs() {
+            0 => span,
+            seconds => std::time::Duration::from_secs(seconds),
+        };
+        Some(humantime::format_duration(span).to_string())
+    };
+    let verdict = string(look, "verdict");
+    if verdict == "yes" && string(source, "kind") == "probe" {
+        return text;
+    }
+    let shown = |key| span(look, key).unwrap_or_default();
+    add(
+        &mut text,
+        format_args!(
+            "           packets still there: {}, needs {}, {} reaches back {}",
+            verdict.to_uppercase(),
+            shown("need_ns"),
+            plain(&string(look, "interface")),
+            shown("span_ns"),
+        ),
+    );
+    if look.get("filling").and_then(Value::as_bool) == Some(true) {
+        text.push_str(" (not full yet)");
+    }
+    let lateness = source.get("lateness").cloned().unwrap_or_default();
+    let known = [
+        ("median", "median_ns"),
+        ("95%", "p95_ns"),
+        ("worst", "worst_ns"),
+        ("declared", "declared_ns"),
+    ];
+    let known = known
+        .iter()
+        .filter_map(|(name, key)| Some(format!("{name} {}", span(&lateness, key)?)));
+    let known: Vec<String> = known.collect();
+    if !known.is_empty() {
+        add(&mut text, format_args!("; late: {}", known.join(", ")));
+    }
+    text.push('\n');
+    let too_late = number(source, "too_late");
+    if too_late > 0 {
+        let said =
+            format_args!("           {too_late} incident(s) came too late for their packets\n");
+        add(&mut text, said);
+    }
+    text
 }
 
 /// The maintenance windows that are open, and those that covered something.
@@ -374,6 +449,27 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }
+    }
+
+    #[test]
+    fn a_status_says_whether_packets_are_still_there() {
+        let status = serde_json::json!({"server": {"sources": [
+            {"kind": "webhook", "name": "am", "state": "ok", "detail": "", "too_late": 2,
+             "lookback": {"verdict": "barely", "need_ns": 390_000_000_000_u64, "interface": "eth1",
+                          "span_ns": 400_000_000_000_u64, "margin_ns": 10_000_000_000_u64, "filling": true},
+             "lateness": {"median_ns": 250_000_000, "p95_ns": 90_000_000_000_u64, "events": 30}},
+            {"kind": "probe", "name": "gw", "state": "ok", "detail": "",
+             "lookback": {"verdict": "yes", "need_ns": 1, "interface": "eth1", "span_ns": 3}},
+        ]}});
+        let text = super::status(&status);
+        for said in [
+            "packets still there: BARELY, needs 6m 30s, eth1 reaches back 6m 40s (not full yet)",
+            "; late: median 250ms, 95% 1m 30s\n",
+            "2 incident(s) came too late for their packets",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        assert_eq!(text.matches("packets still there").count(), 1, "{text}");
     }
 
     #[test]

@@ -115,10 +115,11 @@ impl Access {
 
 /// What the server keeps in its state directory, by the beginning of its names. Nothing else there
 /// is ever given away.
-const SERVER_FILES: [&str; 9] = [
+const SERVER_FILES: [&str; 10] = [
     "journal",
     "baselines",
     "tails",
+    "lateness.",
     "accounts.",
     "sessions.",
     "links.",

@@ -27,7 +27,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     super::die_with_parent();
     let config = load_config(args)?;
     super::prepare(args)?;
-    let sources = Sources::default();
+    let sources = Sources::new(config.window.limits());
     let state_dir = config.state_dir();
     std::fs::create_dir_all(&state_dir)
         .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
@@ -154,6 +154,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         state_dir,
         ring: config.ring.path.clone(),
         evidence_quota_bytes: config.evidence.quota.as_u64(),
+        before: config.window.before,
         incidents,
         index,
         recorder,

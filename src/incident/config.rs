@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::time::span;
+use crate::trigger::event_time::{Beyond, Limits};
 
 /// `[evidence]`: where sealed incidents live and how much room they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,25 @@ pub struct WindowConfig {
     /// are kept as incidents are, and it says how much earlier its first sign was.
     #[serde(with = "span")]
     pub promote: Duration,
+    /// An event's time is believed up to this much later than its arrival.
+    #[serde(with = "span")]
+    pub ahead: Duration,
+    /// An event's time is believed up to this much earlier than its arrival.
+    #[serde(with = "span")]
+    pub behind: Duration,
+    /// What becomes of an event whose time is not believed.
+    pub beyond: Beyond,
+}
+
+impl WindowConfig {
+    /// Which times of events are believed.
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            ahead: self.ahead,
+            behind: self.behind,
+            beyond: self.beyond,
+        }
+    }
 }
 
 impl Default for WindowConfig {
@@ -63,6 +83,9 @@ impl Default for WindowConfig {
             cooldown: Duration::from_mins(5),
             longest: Duration::from_hours(1),
             promote: Duration::from_mins(30),
+            ahead: Duration::from_mins(1),
+            behind: Duration::from_hours(24),
+            beyond: Beyond::Arrival,
         }
     }
 }

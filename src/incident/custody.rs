@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Note, TimelineEntry};
 use crate::time::Timestamp;
+use crate::trigger::event_time::Doubt;
 use crate::trigger::{Grade, Kind, Resolution, Trigger, cut};
 
 /// The file of the custody record.
@@ -78,6 +79,9 @@ pub struct TimelineLine {
     /// What the sender sent, secrets blanked; with the first triggers of an incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// The time that the event claimed, when it is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
 }
 
 impl TimelineLine {
@@ -99,6 +103,7 @@ impl TimelineLine {
             dedup_key: trigger.dedup_key.clone(),
             note: None,
             body: trigger.body.clone(),
+            doubt: trigger.doubt,
         }
     }
 
@@ -116,6 +121,7 @@ impl TimelineLine {
             dedup_key: None,
             note: Some(Note::Resolved),
             body: None,
+            doubt: None,
         }
     }
 
@@ -133,6 +139,7 @@ impl TimelineLine {
             dedup_key: None,
             note: Some(Note::Promoted),
             body: None,
+            doubt: None,
         }
     }
 
@@ -150,6 +157,7 @@ impl TimelineLine {
             text: self.text.clone(),
             grade: self.grade,
             note: self.note,
+            doubt: self.doubt,
         }
     }
 }

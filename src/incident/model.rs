@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::counters::Counters;
 use crate::recorder::protocol::Gap;
 use crate::time::{Timestamp, Window};
+use crate::trigger::event_time::Doubt;
 use crate::trigger::{Grade, Kind};
 
 /// How far an incident has come.
@@ -53,6 +54,9 @@ pub struct TimelineEntry {
     /// What the line says when it is not a trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Note>,
+    /// The time that the event claimed, when it is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
 }
 
 /// A line of a timeline that is not a trigger.

@@ -70,6 +70,9 @@ impl Delivery {
         match self.insist(|| self.intake.submit(trigger.clone())).await? {
             Ok(_) => {
                 self.handle.triggered();
+                if trigger.kind == Kind::Probe {
+                    self.handle.observe(trigger.received.since(trigger.at));
+                }
                 if self.full.swap(false, Ordering::Relaxed) {
                     self.handle.set(SourceState::Ok, "");
                 }

@@ -7,6 +7,7 @@
 pub mod delivery;
 pub mod event_time;
 pub mod journal;
+pub mod lateness;
 pub mod logfile;
 pub mod maintenance;
 pub mod precursor;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::time::Timestamp;
+use event_time::Doubt;
 use maintenance::Maintenance;
 
 /// The longest trigger text kept, in bytes; the rest is cut.
@@ -131,6 +133,12 @@ pub struct Trigger {
     /// Overrides `window.after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Duration>,
+    /// The time that was claimed, when it is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// Whether `at` is the event's own time.
+    #[serde(skip)]
+    pub own_time: bool,
 }
 
 impl Trigger {
@@ -159,6 +167,8 @@ impl Trigger {
             body: None,
             before: None,
             after: None,
+            doubt: None,
+            own_time: false,
         }
     }
 }

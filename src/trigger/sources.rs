@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::Delivery;
 use super::journal::{Journal, JournalConfig, JournalError};
+use super::lateness::{self, Delays};
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
 use super::maintenance::{Maintenance, MaintenanceConfig, MaintenanceError};
 use super::precursor::{PrecursorConfig, PrecursorError};
@@ -27,6 +28,8 @@ use crate::time::Timestamp;
 
 /// How often rules are asked whether a line stays away.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often what was learned of the sources' lateness is written down.
+const SAVE_EVERY: Duration = Duration::from_mins(1);
 /// Where log files keep their places, within the server's own directory.
 const TAILS: &str = "tails";
 
@@ -69,7 +72,7 @@ pub enum SourcesError {
     /// Early signs.
     #[error(transparent)]
     Precursor(#[from] PrecursorError),
-    /// Where what is usual of probes is kept.
+    /// Where what is usual of probes and of lateness is kept.
     #[error(transparent)]
     Baselines(#[from] IoError),
     /// A path.
@@ -260,7 +263,9 @@ impl TriggerConfig {
         let logfiles: Result<Vec<_>, _> = self.logfile.iter().map(open).collect();
         sources.probes().set_paths(&self.path);
         let with_handle = |probe: Probe| (probe.register(sources), probe);
-        Ok(Ready {
+        let ready = Ready {
+            sources: sources.clone(),
+            state_dir: state_dir.to_owned(),
             rules,
             probe_sockets,
             probes: probes.into_iter().map(with_handle).collect(),
@@ -284,7 +289,9 @@ impl TriggerConfig {
                 .map(|logfile| (logfile.register(sources), logfile))
                 .collect(),
             hooks: Hook::all(&self.webhook, sources)?,
-        })
+        };
+        lateness::restore(state_dir, &sources.handles())?;
+        Ok(ready)
     }
 }
 
@@ -305,6 +312,8 @@ fn unique(
 /// Sources with everything open that they need.
 #[derive(Debug)]
 pub struct Ready {
+    sources: Sources,
+    state_dir: PathBuf,
     rules: Arc<Rules>,
     probe_sockets: Option<ProbeSockets>,
     probes: Vec<(SourceHandle, Probe)>,
@@ -324,6 +333,7 @@ pub struct Ready {
 /// the tasks returned.
 pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(remember(ready.sources, ready.state_dir, stop.clone()));
     let delivery = |handle| Delivery::new(intake.clone(), handle, stop.clone());
     if let Some(sockets) = ready.probe_sockets {
         let to = (intake, stop);
@@ -350,6 +360,29 @@ pub fn start(ready: Ready, intake: &Intake, stop: &CancellationToken) -> io::Res
         tasks.spawn(logfile.run(Arc::clone(&ready.rules), delivery(handle)));
     }
     Ok(tasks)
+}
+
+/// Writes down how late sources are, every now and then and at the end.
+async fn remember(sources: Sources, state_dir: PathBuf, stop: CancellationToken) {
+    let mut last = Vec::new();
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = tokio::time::sleep(SAVE_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+        let handles = sources.handles();
+        let now: Vec<_> = handles.iter().map(SourceHandle::delays).collect();
+        if now == last || now.iter().all(Delays::is_empty) {
+            continue;
+        }
+        let folder = state_dir.clone();
+        let saved = tokio::task::spawn_blocking(move || lateness::save(&folder, &handles)).await;
+        match saved {
+            Ok(Ok(())) => last = now,
+            Ok(Err(error)) => tracing::warn!("how late sources are is not kept: {error}"),
+            Err(error) => tracing::warn!("how late sources are is not kept: {error}"),
+        }
+    }
 }
 
 /// Looks every second whether lines stay away that should come.

@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Kind;
+use super::event_time::{Clock, EventTime, Limits};
+use super::lateness::{Delays, Lateness};
 use super::probe::Probes;
+use crate::time::Timestamp;
 
 /// How a source is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,10 +53,14 @@ pub enum Count {
     Resolved,
     /// Triggers that a maintenance window silenced.
     Silenced,
+    /// Events whose time is too far ahead to be believed.
+    Future,
+    /// Events whose time is too far behind to be believed.
+    Past,
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Received, "received"),
         (Self::Matched, "matched"),
         (Self::Oversized, "oversized"),
@@ -65,6 +73,8 @@ impl Count {
         (Self::Rotated, "rotated"),
         (Self::Resolved, "resolved"),
         (Self::Silenced, "silenced"),
+        (Self::Future, "future"),
+        (Self::Past, "past"),
     ];
 }
 
@@ -83,6 +93,8 @@ pub struct SourceStatus {
     pub triggers: u64,
     /// What it counted, by name; zero counts are left out.
     pub counters: BTreeMap<&'static str, u64>,
+    /// How late its events come.
+    pub lateness: Lateness,
 }
 
 /// A source's own entry in the registry. Clones share it.
@@ -98,10 +110,13 @@ struct Shared {
     condition: Mutex<(SourceState, String)>,
     triggers: AtomicU64,
     counts: [AtomicU64; Count::ALL.len()],
+    limits: Limits,
+    /// What the configuration says of its lateness, and what was learned.
+    late: Mutex<(Option<Duration>, Delays)>,
 }
 
 impl SourceHandle {
-    fn new(kind: Kind, name: &str) -> Self {
+    fn new(kind: Kind, name: &str, limits: Limits) -> Self {
         Self {
             shared: Arc::new(Shared {
                 kind,
@@ -109,6 +124,8 @@ impl SourceHandle {
                 condition: Mutex::new((SourceState::Ok, String::new())),
                 triggers: AtomicU64::new(0),
                 counts: Default::default(),
+                limits,
+                late: Mutex::default(),
             }),
         }
     }
@@ -147,6 +164,67 @@ impl SourceHandle {
             .map_or(0, |(_, counter)| counter.load(Ordering::Relaxed))
     }
 
+    /// Says how late its events usually come; zero says nothing.
+    pub fn declare(&self, late: Duration) {
+        self.late().0 = (!late.is_zero()).then_some(late);
+    }
+
+    /// The time an event is filed under: what it claims, where that can be believed, else the
+    /// arrival; without a claim, as much before it as is declared or else usual here. Counts what
+    /// is not believed.
+    pub fn file(&self, claimed: Option<Timestamp>, received: Timestamp) -> EventTime {
+        let late = match claimed {
+            Some(_) => Duration::ZERO,
+            None => self.usual(),
+        };
+        let time = self.shared.limits.judge(claimed, late, received);
+        match time.doubt.map(|doubt| doubt.clock) {
+            Some(Clock::Future) => self.count(Count::Future),
+            Some(Clock::Past) => self.count(Count::Past),
+            None => {}
+        }
+        time
+    }
+
+    /// As [`SourceHandle::file`], and learns from an event that carries its own time.
+    pub fn event_time(&self, claimed: Option<Timestamp>, received: Timestamp) -> EventTime {
+        let time = self.file(claimed, received);
+        if time.own {
+            self.observe(received.since(time.at));
+        }
+        time
+    }
+
+    /// Learns how late an event came.
+    pub fn observe(&self, delay: Duration) {
+        self.late().1.add(delay);
+    }
+
+    /// How late events without a time of their own are taken to come.
+    fn usual(&self) -> Duration {
+        let late = self.late();
+        if let Some(declared) = late.0 {
+            return declared;
+        }
+        let learned = late.1.lateness(None).median_ns;
+        learned.map(Duration::from_nanos).unwrap_or_default()
+    }
+
+    pub(super) fn delays(&self) -> Delays {
+        self.late().1.clone()
+    }
+
+    pub(super) fn set_delays(&self, delays: Delays) {
+        self.late().1 = delays;
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, (Option<Duration>, Delays)> {
+        self.shared
+            .late
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds one durable trigger.
     pub fn triggered(&self) {
         self.shared.triggers.fetch_add(1, Ordering::Relaxed);
@@ -164,6 +242,7 @@ impl SourceHandle {
     /// A picture of this moment.
     pub fn status(&self) -> SourceStatus {
         let (state, detail) = self.condition().clone();
+        let (declared, delays) = self.late().clone();
         let counters = Count::ALL
             .iter()
             .zip(&self.shared.counts)
@@ -177,6 +256,7 @@ impl SourceHandle {
             detail,
             triggers: self.shared.triggers.load(Ordering::Relaxed),
             counters,
+            lateness: delays.lateness(declared),
         }
     }
 
@@ -193,12 +273,29 @@ impl SourceHandle {
 pub struct Sources {
     handles: Arc<Mutex<Vec<SourceHandle>>>,
     probes: Probes,
+    limits: Limits,
 }
 
 impl Sources {
+    /// An empty registry of sources whose events are believed within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// All handles, in the order of registration.
+    pub(super) fn handles(&self) -> Vec<SourceHandle> {
+        self.handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Enters a source and returns its handle.
     pub fn register(&self, kind: Kind, name: &str) -> SourceHandle {
-        let handle = SourceHandle::new(kind, name);
+        let handle = SourceHandle::new(kind, name, self.limits);
         self.handles
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -213,18 +310,36 @@ impl Sources {
 
     /// All sources, in the order of registration.
     pub fn status(&self) -> Vec<SourceStatus> {
-        self.handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(SourceHandle::status)
-            .collect()
+        self.handles().iter().map(SourceHandle::status).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_without_a_time_are_as_late_as_declared_or_else_as_usual() {
+        let handle = Sources::default().register(Kind::Syslog, "udp");
+        let received = Timestamp::from_ns(1_800_000_000_000_000_000);
+        let at = || handle.event_time(None, received).at;
+        assert_eq!(at(), received, "nothing is known");
+        for _ in 0..20 {
+            handle.event_time(Some(received.minus(Duration::from_mins(1))), received);
+        }
+        handle.event_time(Some(Timestamp::MIN), received);
+        handle.event_time(Some(Timestamp::MAX), received);
+        let usual = received.since(at()).as_secs();
+        assert!((60..72).contains(&usual), "{usual}");
+        handle.declare(Duration::from_secs(5));
+        assert_eq!(received.since(at()).as_secs(), 5);
+        assert_eq!((handle.get(Count::Future), handle.get(Count::Past)), (1, 1));
+        assert_eq!(
+            handle.status().lateness.events,
+            20,
+            "nonsense teaches nothing"
+        );
+    }
 
     #[test]
     fn what_a_source_says_is_what_the_page_shows() {
@@ -239,7 +354,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(sources.status()).unwrap(),
             serde_json::json!([{"kind": "probe", "name": "edge", "state": "failing",
-                "detail": "3 of 5 lost", "triggers": 1, "counters": {"lost": 3}}])
+                "detail": "3 of 5 lost", "triggers": 1, "counters": {"lost": 3},
+                "lateness": {"events": 0}}])
         );
     }
 }

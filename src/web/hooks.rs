@@ -20,7 +20,7 @@ use super::state::App;
 use crate::time::Timestamp;
 use crate::trigger::status::Count;
 use crate::trigger::webhook::{BodyError, Caller, Denied, Event, Hook};
-use crate::trigger::{Refused, Trigger};
+use crate::trigger::{Accepted, Refused, Trigger};
 
 /// Refused calls by the code of their problem.
 #[derive(Debug, Default)]
@@ -141,12 +141,17 @@ async fn take_call(
     for event in events {
         match event {
             Event::Trigger(trigger) => {
-                let frozen = freeze(app, *trigger).await?;
-                match frozen {
-                    Ok(incident) => {
+                let delay = trigger.received.since(trigger.at);
+                let own_time = trigger.own_time;
+                match freeze(app, *trigger).await? {
+                    Ok(accepted) => {
                         triggered = true;
-                        done.push(incident);
+                        done.push(accepted.incident);
                         hook.handle().triggered();
+                        // Repeats carry the time of the first, which says nothing of the sender.
+                        if own_time && !accepted.joined {
+                            hook.handle().observe(delay);
+                        }
                     }
                     Err(window) => {
                         hook.handle().count(Count::Silenced);
@@ -218,7 +223,7 @@ fn refused(error: &BodyError) -> Problem {
 }
 
 /// The incident of a trigger, or the maintenance window that silences it.
-async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<String, String>, Problem> {
+async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<Accepted, String>, Problem> {
     if let Some(filter) = &trigger.suggested_filter
         && let Some(words) = filter_error(filter).await?
     {
@@ -227,7 +232,7 @@ async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<String, String
         trigger.fields.insert("filter_error".to_owned(), words);
     }
     match app.incidents().intake().submit(trigger).await {
-        Ok(accepted) => Ok(Ok(accepted.incident)),
+        Ok(accepted) => Ok(Ok(accepted)),
         Err(Refused::Silenced(window)) => Ok(Err(window)),
         Err(refused) => Err(not_durable(&refused)),
     }

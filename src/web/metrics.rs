@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::lookback::SourcePicture;
 use super::problem::Problem;
 use super::state::App;
 use super::status::Picture;
@@ -39,6 +40,20 @@ struct Dropped {
 struct OfSource {
     kind: String,
     source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLateness {
+    kind: String,
+    source: String,
+    quantile: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDoubt {
+    kind: String,
+    source: String,
+    clock: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -208,13 +223,14 @@ fn server(registry: &mut Registry, picture: &Picture) {
     registry.register("recorder_up", "Whether the recorder answers", recorder);
     let triggers = Family::<OfSource, Counter>::default();
     let up = Family::<OfSource, Gauge>::default();
-    for of in &picture.server.sources {
+    for of in picture.server.sources.iter().map(|one| &one.status) {
         let source = of_source(of);
         triggers.get_or_create(&source).inc_by(of.triggers);
         up.get_or_create(&source)
             .set(i64::from(of.state == SourceState::Ok));
     }
     maintenance(registry, picture);
+    lookback(registry, &picture.server.sources);
     registry.register("triggers", "Triggers made durable", triggers);
     registry.register("source_up", "Whether the source works", up);
     let clock = Gauge::<i64>::default();
@@ -271,9 +287,66 @@ fn of_source(of: &SourceStatus) -> OfSource {
     }
 }
 
+/// How late sources are, and whether the ring reaches back far enough for them.
+fn lookback(registry: &mut Registry, sources: &[SourcePicture]) {
+    type Real = Gauge<f64, std::sync::atomic::AtomicU64>;
+    let late = Family::<OfLateness, Real>::default();
+    let need = Family::<OfSource, Real>::default();
+    let margin = Family::<OfSource, Real>::default();
+    let too_late = Family::<OfSource, Gauge>::default();
+    let doubted = Family::<OfDoubt, Counter>::default();
+    for one in sources {
+        let source = of_source(&one.status);
+        let known = &one.status.lateness;
+        for (quantile, ns) in [
+            ("0.5", known.median_ns),
+            ("0.95", known.p95_ns),
+            ("1", known.worst_ns),
+        ] {
+            if let Some(ns) = ns {
+                let (kind, source) = (source.kind.clone(), source.source.clone());
+                let of = OfLateness {
+                    kind,
+                    source,
+                    quantile,
+                };
+                late.get_or_create(&of)
+                    .set(Duration::from_nanos(ns).as_secs_f64());
+            }
+        }
+        if let Some(look) = &one.lookback {
+            let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
+            need.get_or_create(&source).set(seconds(look.need_ns));
+            let more = seconds(look.span_ns) - seconds(look.need_ns);
+            margin.get_or_create(&source).set(more);
+        }
+        too_late.get_or_create(&source).set(whole(one.too_late));
+        for clock in ["future", "past"] {
+            let count = one.status.counters.get(clock).copied().unwrap_or(0);
+            let (kind, source) = (source.kind.clone(), source.source.clone());
+            let of = OfDoubt {
+                kind,
+                source,
+                clock,
+            };
+            doubted.get_or_create(&of).inc_by(count);
+        }
+    }
+    let help = "How late events come, by quantile";
+    registry.register_with_unit("source_lateness", help, Unit::Seconds, late);
+    let help = "How far back packets must be there when an event comes";
+    registry.register_with_unit("source_lookback_need", help, Unit::Seconds, need);
+    let help = "How much further back than needed the shortest ring reaches";
+    registry.register_with_unit("source_lookback_margin", help, Unit::Seconds, margin);
+    let help = "Incidents whose trigger came too late for its packets";
+    registry.register("source_too_late", help, too_late);
+    let help = "Events whose time was not believed";
+    registry.register("source_doubted_events", help, doubted);
+}
+
 fn maintenance(registry: &mut Registry, picture: &Picture) {
     let silenced = Family::<OfSource, Counter>::default();
-    for of in &picture.server.sources {
+    for of in picture.server.sources.iter().map(|one| &one.status) {
         let count = of.counters.get("silenced").copied().unwrap_or(0);
         silenced.get_or_create(&of_source(of)).inc_by(count);
     }
@@ -453,7 +526,13 @@ mod tests {
                 evidence_bytes: 7,
                 evidence_quota_bytes: 8,
                 problems: Vec::new(),
-                sources: sources.status(),
+                sources: crate::web::lookback::sources(
+                    sources.status(),
+                    Duration::from_mins(5),
+                    &[interface()],
+                    &[],
+                    Timestamp::from_ns(901_500_000_000),
+                ),
                 maintenance: Vec::new(),
             },
             clock: ClockPicture {

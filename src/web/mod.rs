@@ -17,6 +17,7 @@ mod hooks;
 mod incidents;
 mod links;
 mod listen;
+mod lookback;
 mod metrics;
 mod openapi;
 mod pcap;

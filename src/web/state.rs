@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub ring: PathBuf,
     /// The quota of evidence in bytes.
     pub evidence_quota_bytes: u64,
+    /// `window.before`.
+    pub before: Duration,
     /// The incidents.
     pub incidents: Incidents,
     /// The flow index.
@@ -141,6 +144,10 @@ impl App {
 
     pub(super) fn evidence_quota_bytes(&self) -> u64 {
         self.shared.parts.evidence_quota_bytes
+    }
+
+    pub(super) fn before(&self) -> Duration {
+        self.shared.parts.before
     }
 
     pub(super) fn state_dir(&self) -> &Path {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::lookback::{self, SourcePicture};
 use super::state::App;
 use crate::clock::Step;
 use crate::incident::manifest::ClockState;
@@ -17,7 +18,6 @@ use crate::incident::model;
 use crate::recorder::protocol::{ClockStatus, InterfaceStatus};
 use crate::time::Timestamp;
 use crate::trigger::maintenance::MaintenanceStatus;
-use crate::trigger::status::SourceStatus;
 
 /// A picture is shared for this long: however many watch, the recorder is asked ten times a second
 /// at most, and nobody is told what was true before his last packet.
@@ -96,7 +96,7 @@ pub(super) struct Server {
     pub(super) evidence_quota_bytes: u64,
     /// What people should know of the evidence: a used-up quota, folders that cannot be read.
     pub(super) problems: Vec<String>,
-    pub(super) sources: Vec<SourceStatus>,
+    pub(super) sources: Vec<SourcePicture>,
     pub(super) maintenance: Vec<MaintenanceStatus>,
 }
 
@@ -155,6 +155,8 @@ async fn take_picture(app: &App) -> Picture {
     let incidents = app.incidents().list();
     let open = |incident: &&model::Incident| incident.state != model::State::Sealed;
     let now = Timestamp::now();
+    let sources = app.sources().status();
+    let sources = lookback::sources(sources, app.before(), &interfaces, &incidents, now);
     Picture {
         now,
         version: env!("CARGO_PKG_VERSION"),
@@ -168,7 +170,7 @@ async fn take_picture(app: &App) -> Picture {
             evidence_bytes: app.incidents().evidence_bytes(),
             evidence_quota_bytes: app.evidence_quota_bytes(),
             problems: app.incidents().problems(),
-            sources: app.sources().status(),
+            sources,
             maintenance: app.incidents().intake().maintenance().status(now),
         },
         clock: ClockPicture::new(app.clock(), seen),

@@ -81,15 +81,20 @@ function interfaceStatus(name, i, now) {
   };
 }
 
+const S = 1_000_000_000;
+const lookback = (verdict, need, span) => ({ verdict, need_ns: need * S, span_ns: span * S, margin_ns: (span - need) * S, interface: "eth2", filling: true });
+const lateness = (median, p95, worst, declared) => ({ ...(declared && { declared_ns: declared * S }), median_ns: median * S, p95_ns: p95 * S, worst_ns: worst * S, events: 812 });
+
 const SOURCES =
   SCENARIO === "empty"
     ? []
     : [
-        { kind: "probe", name: "provider-edge", state: "ok", detail: "203.0.113.1 1.2 ms", triggers: 2, counters: { sent: 10_812, received: 10_799, lost: 13 } },
+        { kind: "probe", name: "provider-edge", state: "ok", detail: "203.0.113.1 1.2 ms", triggers: 2, counters: { sent: 10_812, received: 10_799, lost: 13, silenced: 1 }, lookback: lookback("yes", 303, 1440) },
         { kind: "probe", name: "branch-osaka", state: "failing", detail: "198.51.100.20: 3 of the last 5 lost", triggers: 5 },
-        { kind: "syslog", name: "udp://127.0.0.1:5514", state: "ok", detail: "1 rule, 18,220 messages seen", triggers: 12 },
-        { kind: "logfile", name: "/var/log/app/error.log", state: "failing", detail: "no such file; it is read as soon as it is there", triggers: 0 },
-        { kind: "webhook", name: "prometheus", state: "ok", detail: "alertmanager", triggers: 3 },
+        { kind: "syslog", name: "udp://127.0.0.1:5514", state: "ok", detail: "1 rule, 18,220 messages seen", triggers: 12, counters: { received: 18_220, matched: 12, future: 3 }, lateness: lateness(0.45, 1.2, 9), lookback: lookback("yes", 301, 1440) },
+        { kind: "logfile", name: "/var/log/app/error.log", state: "failing", detail: "no such file; it is read as soon as it is there", triggers: 0, lateness: { events: 0 }, lookback: null },
+        { kind: "webhook", name: "prometheus", state: "ok", detail: "alertmanager", triggers: 3, lateness: lateness(90, 640, 3900, 120), lookback: lookback("barely", 940, 1440) },
+        { kind: "webhook", name: "carrier-portal", state: "ok", detail: "last call yesterday", triggers: 2, lateness: lateness(2400, 5400, 7200), lookback: lookback("no", 5700, 1440), too_late: 2 },
       ];
 
 function status() {
@@ -110,6 +115,7 @@ function status() {
       evidence_bytes: 48_318_382_080,
       evidence_quota_bytes: 214_748_364_800,
       sources: SOURCES,
+      maintenance: SCENARIO === "empty" ? [] : [{ name: "provider's night", effect: "silence", active: true, triggers: 1 }],
     },
     clock: SCENARIO === "trouble" ? { synchronised: false, offset_bound_ns: null, source: "ntp", steps_total: 1, steps: [{ from: iso(now - 3 * MINUTE), to: iso(now - 5 * MINUTE), step_ns: -120_000_000_000 }] } : { synchronised: true, offset_bound_ns: 412_000, source: "chrony 192.0.2.1 stratum 3", steps_total: 0, steps: [] },
     disk: { path: "/var/lib/wirewitness", free_bytes: SCENARIO === "trouble" ? 9_126_805_504 : 812_126_805_504, total_bytes: 1_000_204_886_016 },
@@ -180,7 +186,7 @@ function examples() {
   list[1].covered = { from: iso(Date.parse(first.from) + 30_000), to: first.to };
   list[1].interfaces = [share("eth1", 2_874_012, list[1].covered, 1204), share("eth2", 20_100, list[1].covered)];
   list[5].timeline = Array.from({ length: 100 }, (_, i) => ({ ...list[5].timeline[0], at: iso(Date.parse(list[5].trigger.at) + i * 70), received: iso(Date.parse(list[5].trigger.at) + i * 70 + (i % 7 === 0 ? 4100 : 30)), text: `linkDown ifIndex=${i}` }));
-  list[0].timeline = [0, 8, 21, 44].map((s) => ({ ...list[0].timeline[0], at: iso(Date.parse(list[0].trigger.at) + s * 1000, 33), received: iso(Date.parse(list[0].trigger.at) + s * 1000 + 210) }));
+  list[0].timeline = [0, 8, 21, 44].map((s) => ({ ...list[0].timeline[0], at: iso(Date.parse(list[0].trigger.at) + s * 1000, 33), received: iso(Date.parse(list[0].trigger.at) + s * 1000 + 210), ...(s === 8 && { doubt: { clock: "past", claimed: "2020-01-01T00:00:07.000000000Z" } }) }));
   return list;
 }
 

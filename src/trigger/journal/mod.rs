@@ -19,13 +19,12 @@ use tokio::process::{Child, Command};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::delivery::{Delivery, Stopping};
-use super::event_time::{CLOCK_FIELD, event_time};
 use super::rules::{Line, Rules};
 use super::status::{Count, SourceHandle, SourceState, Sources};
 use super::text::inert;
 use super::{Kind, Trigger, cut};
 use crate::error::{IoContext, IoError};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, span};
 use entry::Entry;
 
 /// The reader.
@@ -51,6 +50,10 @@ pub struct JournalConfig {
     pub identifiers: Vec<String>,
     /// The journal's directory; this machine's own when not given.
     pub directory: Option<PathBuf>,
+    /// How late entries usually come; each has its own time, so this only says how far the ring
+    /// must reach back.
+    #[serde(skip_serializing_if = "Duration::is_zero", with = "span")]
+    pub late: Duration,
 }
 
 /// Why a journal cannot be followed.
@@ -170,7 +173,9 @@ pub struct Journal {
 impl Journal {
     /// Enters it in the registry.
     pub fn register(&self, sources: &Sources) -> SourceHandle {
-        sources.register(Kind::Journal, &self.name)
+        let handle = sources.register(Kind::Journal, &self.name);
+        handle.declare(self.config.late);
+        handle
     }
 
     /// Follows until the delivery's token is cancelled.
@@ -273,7 +278,7 @@ impl Journal {
                 handle.count(Count::Malformed);
                 continue;
             };
-            let found = self.judge(&entry, rules, received);
+            let found = self.judge(&entry, rules, received, handle);
             handle.count_by(Count::Matched, u64::from(!found.is_empty()));
             triggers.extend(found);
             cursor = entry.cursor.or(cursor);
@@ -289,7 +294,13 @@ impl Journal {
         Ok(found)
     }
 
-    fn judge(&self, entry: &Entry, rules: &Rules, received: Timestamp) -> Vec<Trigger> {
+    fn judge(
+        &self,
+        entry: &Entry,
+        rules: &Rules,
+        received: Timestamp,
+        handle: &SourceHandle,
+    ) -> Vec<Trigger> {
         let line = Line {
             kind: Kind::Journal,
             source: &self.name,
@@ -299,18 +310,18 @@ impl Journal {
             severity: entry.severity,
             facility: entry.facility,
         };
-        let time = event_time(entry.at, received);
+        let time = handle.event_time(entry.at, received);
+        if time.refused {
+            handle.count(Count::Refused);
+            return Vec::new();
+        }
         let mut triggers = rules.apply(&line, time.at, received);
         for trigger in &mut triggers {
             if let Some(unit) = &entry.unit {
                 let unit = inert(unit.as_bytes());
                 trigger.fields.entry("unit".to_owned()).or_insert(unit);
             }
-            if let Some(clock) = time.clock {
-                trigger
-                    .fields
-                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-            }
+            time.mark(trigger);
         }
         triggers
     }

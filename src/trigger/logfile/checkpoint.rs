@@ -121,6 +121,13 @@ impl Store {
         })
     }
 
+    /// This very file.
+    pub(in crate::trigger) fn at(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+        }
+    }
+
     /// What was saved last; `None` when nothing was or when it cannot be understood.
     pub fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, IoError> {
         match fs::read(&self.file) {

@@ -19,19 +19,20 @@ pub use lines::{LINE_BYTES_MAX, Line};
 pub use tail::{Step, Tail};
 
 use super::delivery::{Delivery, Stopping};
-use super::event_time::{CLOCK_FIELD, event_time};
 use super::rules::{self, Rules};
 use super::status::{Count, SourceHandle, SourceState, Sources};
 use super::syslog::{Charset, Message, Zone};
 use super::text::inert;
 use super::{Kind, Trigger};
 use crate::error::IoError;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, span};
 use crowd::Crowd;
 use pattern::Pattern;
 
 /// The field that names the file of a path with wildcards.
 const FILE_FIELD: &str = "file";
+/// Of lines that no rule is about, the time of one in so many is read.
+const LEARN_FROM: u64 = 16;
 /// A checkpoint is saved at once after a trigger, otherwise at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,6 +48,9 @@ pub struct LogfileConfig {
     /// The encoding of lines; `auto` without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
+    /// How late lines usually come: one without a time of its own is filed this much earlier.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "span")]
+    pub late: Duration,
 }
 
 /// Why a log file cannot be followed.
@@ -104,6 +108,7 @@ pub struct Logfile {
     name: String,
     zone: Zone,
     charset: Charset,
+    late: Duration,
     store: Store,
     follows: Follows,
 }
@@ -194,6 +199,7 @@ impl LogfileConfig {
             path: self.path.clone(),
             zone: self.zone()?,
             charset: self.charset()?,
+            late: self.late,
             store,
             follows,
         })
@@ -203,7 +209,9 @@ impl LogfileConfig {
 impl Logfile {
     /// Enters it in the registry.
     pub fn register(&self, sources: &Sources) -> SourceHandle {
-        sources.register(Kind::Logfile, &self.name)
+        let handle = sources.register(Kind::Logfile, &self.name);
+        handle.declare(self.late);
+        handle
     }
 
     /// Follows the path until the delivery's token is cancelled.
@@ -366,6 +374,11 @@ impl Follower {
             handle.count(Count::Oversized);
         }
         let bytes = self.charset.decode(&line.bytes);
+        // Times are read where they matter, and of some others, to learn how late lines come.
+        let concern = self.rules.concern(&bytes);
+        if !concern && !handle.get(Count::Received).is_multiple_of(LEARN_FROM) {
+            return Vec::new();
+        }
         let offered = rules::Line {
             kind: Kind::Logfile,
             source: &self.name,
@@ -377,15 +390,15 @@ impl Follower {
         };
         // Many logs begin as syslog does; a line read late still has its time.
         let own = Message::parse_in(&bytes, received, self.zone).at;
-        let time = event_time(own, received);
+        let time = handle.event_time(own, received);
+        if time.refused {
+            handle.count_by(Count::Refused, u64::from(concern));
+            return Vec::new();
+        }
         let mut triggers = self.rules.apply(&offered, time.at, received);
         handle.count_by(Count::Matched, u64::from(!triggers.is_empty()));
         for trigger in &mut triggers {
-            if let Some(clock) = time.clock {
-                trigger
-                    .fields
-                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-            }
+            time.mark(trigger);
             if let Some(file) = file {
                 let file = inert(file.as_bytes());
                 trigger.fields.entry(FILE_FIELD.to_owned()).or_insert(file);

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -25,11 +26,10 @@ pub use tls::{TlsError, TlsFiles};
 pub use zone::Zone;
 
 use super::delivery::Delivery;
-use super::event_time::{CLOCK_FIELD, event_time};
 use super::rules::{Line, Rules};
 use super::status::{Count, SourceState, Sources};
 use super::{Kind, Trigger};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, span};
 
 /// The receive buffer asked for, so that a burst of datagrams waits in the kernel while we are
 /// not scheduled.
@@ -56,6 +56,9 @@ pub struct SyslogConfig {
     /// The encoding of messages; `auto` without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<String>,
+    /// How late messages usually come: one without a time of its own is filed this much earlier.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "span")]
+    pub late: Duration,
 }
 
 /// Why a listener cannot be used.
@@ -246,6 +249,7 @@ impl SyslogConfig {
                 socket,
                 zone,
                 charset,
+                late: self.late,
             }),
             Err(source) => Err(SyslogError::Bind {
                 listen: self.listen.clone(),
@@ -277,6 +281,7 @@ pub struct BoundSyslog {
     socket: BoundSocket,
     zone: Zone,
     charset: Charset,
+    late: Duration,
 }
 
 enum BoundSocket {
@@ -332,7 +337,9 @@ impl BoundSyslog {
 
     /// Enters it in the registry.
     pub fn register(&self, sources: &Sources) -> super::status::SourceHandle {
-        sources.register(Kind::Syslog, &self.name)
+        let handle = sources.register(Kind::Syslog, &self.name);
+        handle.declare(self.late);
+        handle
     }
 }
 
@@ -368,7 +375,11 @@ impl Judge {
             severity: message.severity,
             facility: message.facility,
         };
-        let time = event_time(message.at, received);
+        let time = handle.event_time(message.at, received);
+        if time.refused {
+            handle.count(Count::Refused);
+            return Vec::new();
+        }
         let mut triggers = self.rules.apply(&line, time.at, received);
         handle.count_by(Count::Matched, u64::from(!triggers.is_empty()));
         for trigger in &mut triggers {
@@ -378,11 +389,7 @@ impl Judge {
                 entry.or_insert_with(|| value.clone());
             }
             trigger.fields.insert("sender".to_owned(), peer.clone());
-            if let Some(clock) = time.clock {
-                trigger
-                    .fields
-                    .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-            }
+            time.mark(trigger);
         }
         triggers
     }

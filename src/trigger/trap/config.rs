@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,6 +15,7 @@ use super::names;
 use super::security::{Guard, User};
 use super::usm::{Auth, PASSWORD_BYTES_MIN, Priv};
 use crate::error::{IoContext, IoError};
+use crate::time::span;
 use crate::trigger::several::Several;
 
 /// As much as the kernel allows of this waits while we are not scheduled.
@@ -45,6 +47,9 @@ pub struct TrapConfig {
     /// The traps that do not.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// How late traps usually come: they carry no time, and are filed this much earlier.
+    #[serde(default, skip_serializing_if = "Duration::is_zero", with = "span")]
+    pub late: Duration,
 }
 
 /// One `[[trap.user]]`: a user of SNMPv3. Passwords are never written out.
@@ -215,6 +220,7 @@ impl TrapConfig {
         })?;
         Ok(BoundTraps {
             name: self.listen.clone(),
+            late: self.late,
             socket,
             guard: Guard::new(communities, users?, engine),
             choice: Choice {

@@ -100,7 +100,13 @@ impl Told {
     }
 
     /// The event; `peer` is who sent the datagram.
-    pub(super) fn event(self, source: &str, peer: IpAddr, received: Timestamp) -> Event {
+    pub(super) fn event(
+        self,
+        source: &str,
+        peer: IpAddr,
+        at: Timestamp,
+        received: Timestamp,
+    ) -> Event {
         let full = self.name == OSPF && self.get("ospfNbrState") == Some(OSPF_FULL);
         let begun = names::ends(&self.name);
         let name = begun.unwrap_or(&self.name);
@@ -110,10 +116,10 @@ impl Told {
         let subject = format!("{} {part}{name}", self.host);
         let text = self.text();
         if begun.is_some() || full {
-            let over = Resolution::new(Kind::Trap, source, &subject, &text, received, received);
+            let over = Resolution::new(Kind::Trap, source, &subject, &text, at, received);
             return Event::Resolution(Box::new(over));
         }
-        let mut trigger = Trigger::new(Kind::Trap, source, &subject, &text, received, received);
+        let mut trigger = Trigger::new(Kind::Trap, source, &subject, &text, at, received);
         let bgp = self.get("bgpPeerRemoteAddr").and_then(address_of);
         trigger.suggested_filter = bgp.map(|address| format!("tcp port 179 and host {address}"));
         trigger.fields = self.values;

@@ -48,6 +48,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct BoundTraps {
     name: String,
+    late: Duration,
     socket: UdpSocket,
     guard: Guard,
     choice: Choice,
@@ -76,7 +77,9 @@ enum Known {
 impl BoundTraps {
     /// Enters it in the registry.
     pub fn register(&self, sources: &Sources) -> SourceHandle {
-        sources.register(Kind::Trap, &self.name)
+        let handle = sources.register(Kind::Trap, &self.name);
+        handle.declare(self.late);
+        handle
     }
 
     /// The address it really listens on.
@@ -151,7 +154,9 @@ impl BoundTraps {
             }
             let event = self.choice.takes(&told.name, &told.oid).then(|| {
                 handle.count(Count::Matched);
-                told.event(&self.name, from.ip(), Timestamp::now())
+                let received = Timestamp::now();
+                let at = handle.file(None, received).at;
+                told.event(&self.name, from.ip(), at, received)
             });
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;

@@ -73,7 +73,7 @@ fn link() -> Vec<Vec<u8>> {
 fn told(guard: &mut Guard, bytes: &[u8]) -> Event {
     match guard.open(bytes, Instant::now()) {
         Ok(Incoming::Notice(notice, _)) => {
-            Told::new(&notice, PEER).event("udp", PEER, Timestamp::now())
+            Told::new(&notice, PEER).event("udp", PEER, Timestamp::MIN, Timestamp::now())
         }
         other => panic!("{other:?}"),
     }
@@ -194,7 +194,7 @@ proptest! {
             damaged = write_all(ber::SEQUENCE, &[write_integer(3), bytes.clone(), damaged]);
         }
         if let Ok(Incoming::Notice(notice, _)) = guard.open(&damaged, now) {
-            let _event = Told::new(&notice, PEER).event("udp", PEER, Timestamp::now());
+            let _event = Told::new(&notice, PEER).event("udp", PEER, Timestamp::MIN, Timestamp::now());
         }
     }
 }

@@ -21,7 +21,6 @@ mod signature;
 mod when;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -75,7 +74,6 @@ pub struct Hook {
     kind: HookKind,
     gate: Gate,
     zone: Zone,
-    late: Duration,
     map: Option<Mapping>,
     handle: SourceHandle,
 }
@@ -86,6 +84,7 @@ impl Hook {
         config.validate()?;
         let gate = Gate::new(config)?;
         let handle = sources.register(Kind::Webhook, &config.name);
+        handle.declare(config.late);
         handle.set(SourceState::Ok, "waiting for the first call");
         // Uptime Kuma writes UTC, without saying so.
         let usual = match config.kind {
@@ -97,7 +96,6 @@ impl Hook {
             kind: config.kind,
             gate,
             zone: config.zone.unwrap_or(usual),
-            late: config.late,
             map: config.map.clone(),
             handle,
         })
@@ -174,7 +172,7 @@ impl Hook {
         let reports = self.reports(headers, &body)?;
         let mut events: Vec<Event> = reports
             .into_iter()
-            .map(|report| report.event(&self.name, self.late, received))
+            .filter_map(|report| report.event(&self.handle, received))
             .collect();
         // Of several events the first keeps the body.
         let mut triggers = events.iter_mut().filter_map(|event| match event {

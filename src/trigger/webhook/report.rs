@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{BodyError, bounded_fields};
 use crate::time::Timestamp;
-use crate::trigger::event_time::{CLOCK_FIELD, event_time};
+use crate::trigger::status::{Count, SourceHandle};
 use crate::trigger::text::{address_of, inert};
 use crate::trigger::{Kind, Resolution, Trigger, cut};
 
@@ -49,9 +49,10 @@ pub enum Event {
 }
 
 impl Report {
-    /// The event, made inert and bounded. An event without a time is as old as calls of the hook
-    /// usually are.
-    pub(super) fn event(self, hook: &str, late: Duration, received: Timestamp) -> Event {
+    /// The event, made inert and bounded; `None` when its time is refused. An event without a time
+    /// is as old as calls of the hook usually are.
+    pub(super) fn event(self, handle: &SourceHandle, received: Timestamp) -> Option<Event> {
+        let hook = handle.name();
         let subject = match inert(self.subject.trim().as_bytes()) {
             subject if subject.is_empty() => hook.to_owned(),
             subject => subject,
@@ -60,13 +61,16 @@ impl Report {
             text if text.is_empty() => subject.clone(),
             text => text,
         };
-        let claimed = self.at.or((!late.is_zero()).then(|| received.minus(late)));
-        let time = event_time(claimed, received);
+        let time = handle.file(self.at, received);
         let key = self.key.as_deref().and_then(word);
         if self.over {
             let mut over = Resolution::new(Kind::Webhook, hook, &subject, &text, time.at, received);
             over.dedup_key = key;
-            return Event::Resolution(Box::new(over));
+            return Some(Event::Resolution(Box::new(over)));
+        }
+        if time.refused {
+            handle.count(Count::Refused);
+            return None;
         }
         let mut trigger = Trigger::new(Kind::Webhook, hook, &subject, &text, time.at, received);
         trigger.before = self.before;
@@ -75,12 +79,8 @@ impl Report {
         let filter = self.filter.as_deref().and_then(word);
         trigger.suggested_filter = filter.or_else(|| suggest(&self.hosts));
         trigger.fields = bounded_fields(self.fields.iter());
-        if let Some(clock) = time.clock {
-            trigger
-                .fields
-                .insert(CLOCK_FIELD.to_owned(), clock.to_owned());
-        }
-        Event::Trigger(Box::new(trigger))
+        time.mark(&mut trigger);
+        Some(Event::Trigger(Box::new(trigger)))
     }
 
     /// A report that says nothing is refused.

@@ -1,6 +1,7 @@
 //! Bodies as senders post them, and callers that may or may not.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};

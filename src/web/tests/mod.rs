@@ -119,6 +119,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
         state_dir: dir.to_owned(),
         ring: dir.join("ring"),
         evidence_quota_bytes: 1000,
+        before: std::time::Duration::from_mins(5),
         incidents,
         index: Arc::new(Index::open(&dir.join("index.sqlite")).unwrap()),
         recorder,

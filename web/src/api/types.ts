@@ -49,6 +49,28 @@ export interface SourceStatus {
   triggers: number;
   /** What is zero is left out. */
   counters?: Record<string, number>;
+  /** What is declared, and what was seen; absent while too little was. */
+  lateness?: { declared_ns?: number; median_ns?: number; p95_ns?: number; worst_ns?: number; events: number };
+  /** Whether an alert would still find its packets; null while nothing is recorded. */
+  lookback?: Lookback | null;
+  /** Incidents for whose packets it came too late. */
+  too_late?: number;
+}
+
+export interface Lookback {
+  verdict: "yes" | "barely" | "no";
+  need_ns: number;
+  span_ns: number;
+  margin_ns: number;
+  interface: string;
+  filling: boolean;
+}
+
+export interface MaintenanceStatus {
+  name: string;
+  effect: "silence" | "precursor";
+  active: boolean;
+  triggers: number;
 }
 
 export interface Status {
@@ -70,6 +92,7 @@ export interface Status {
     evidence_bytes: number;
     evidence_quota_bytes: number;
     sources: SourceStatus[];
+    maintenance?: MaintenanceStatus[];
   };
   clock: {
     synchronised: boolean;
@@ -125,6 +148,8 @@ export interface TimelineEntry {
   /** A line that is not a trigger. A promotion's text is the id of the fault's incident. */
   grade?: Grade;
   note?: "resolved" | "promoted" | null;
+  /** The event claimed a time that is not believed. */
+  doubt?: { clock: "future" | "past"; claimed: string } | null;
 }
 
 export interface InterfaceShare {

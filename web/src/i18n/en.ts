@@ -158,7 +158,26 @@ export const en = {
       lost: "lost",
       unexpected: "unexpected",
       rotated: "rotated",
+      resolved: "resolved",
+      silenced: "silenced by maintenance",
+      future: "clock ahead",
+      past: "clock behind",
     },
+    lookback: {
+      title: "Packets still there",
+      unknown: "Not known",
+      verdicts: { yes: "Yes", barely: "Barely", no: "No" },
+      needs: (need: string, span: string) => `Needs ${need} of ${span}`,
+      filling: "not full yet",
+      late: (seen: string) => `Late by ${seen}`,
+      declared: (span: string) => `declared ${span}`,
+      median: (span: string) => `median ${span}`,
+      p95: (span: string) => `95 % within ${span}`,
+      worst: (span: string) => `worst ${span}`,
+      tooLate: (n: string) => `${n} incident${s(n)} came too late`,
+    },
+    maintenance: { silence: "Maintenance, silenced:", precursor: "Maintenance, kept quietly:" },
+    covered: (n: string) => `${n} trigger${s(n)}`,
   },
   kinds: {
     manual: "By hand",
@@ -377,6 +396,10 @@ export const en = {
       title: "Triggers",
       first: (n: string, all: string) => `The first ${n} of ${all}`,
       late: (span: string) => `arrived ${span} later`,
+      doubt: {
+        future: "Filed under its arrival: its clock was too far ahead and said",
+        past: "Filed under its arrival: its clock was too far behind and said",
+      },
     },
 
     flows: {

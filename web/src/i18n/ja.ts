@@ -156,7 +156,26 @@ export const ja: Words = {
       lost: "無応答",
       unexpected: "想定外",
       rotated: "ローテーション",
+      resolved: "復旧",
+      silenced: "メンテナンスにより抑止",
+      future: "時計の進みすぎ",
+      past: "時計の遅れすぎ",
     },
+    lookback: {
+      title: "パケットは残っているか",
+      unknown: "不明",
+      verdicts: { yes: "はい", barely: "余裕わずか", no: "いいえ" },
+      needs: (need, span) => `必要 ${need}／保持 ${span}`,
+      filling: "蓄積中",
+      late: (seen) => `遅れ: ${seen}`,
+      declared: (span) => `設定値 ${span}`,
+      median: (span) => `中央値 ${span}`,
+      p95: (span) => `95% は ${span}以内`,
+      worst: (span) => `最大 ${span}`,
+      tooLate: (n) => `間に合わなかったインシデント ${n} 件`,
+    },
+    maintenance: { silence: "メンテナンス中（抑止）:", precursor: "メンテナンス中（静かに保全）:" },
+    covered: (n) => `トリガー ${n} 件`,
   },
   kinds: {
     manual: "手動",
@@ -375,6 +394,10 @@ export const ja: Words = {
       title: "トリガー履歴",
       first: (n, all) => `全 ${all} 件中、最初の ${n} 件`,
       late: (span) => `${span}遅れて到着`,
+      doubt: {
+        future: "到着時刻で記録しました。送信元の時計が進みすぎています。申告された時刻:",
+        past: "到着時刻で記録しました。送信元の時計が遅れすぎています。申告された時刻:",
+      },
     },
 
     flows: {

@@ -35,6 +35,11 @@ export function TriggerList({ incident }: { incident: Incident }): JSX.Element |
                 {t.kinds[entry.kind] ?? entry.kind} <Foreign text={entry.source} />
                 {late > LATE_MS && ` · ${t.incident.timeline.late(span(late, lang))}`}
               </span>
+              {entry.doubt && (
+                <span class="muted">
+                  {t.incident.timeline.doubt[entry.doubt.clock]} <ExactMoment at={entry.doubt.claimed} />
+                </span>
+              )}
               {entry.note && <strong>{t.incident.notes[entry.note] ?? entry.note}</strong>}
               {entry.note === "promoted" ? <a href={`#/incidents/${encodeURIComponent(entry.text)}`}>{entry.text}</a> : <Foreign text={entry.text} />}
             </li>

@@ -69,7 +69,7 @@ export function OverviewPage({ role }: { role: Role }): JSX.Element {
             </div>
             {recent && recent.length > 0 ? <IncidentTable incidents={recent} /> : recent && <p class="card muted">{t.overview.noRecent}</p>}
           </section>
-          <Sources sources={status.server.sources} />
+          <Sources sources={status.server.sources} maintenance={status.server.maintenance ?? []} />
         </>
       )}
     </>

@@ -1,11 +1,12 @@
 import type { JSX } from "preact";
 
-import type { SourceStatus } from "../../api/types";
+import type { MaintenanceStatus, SourceStatus } from "../../api/types";
 import { Badge, type Tone } from "../../components/Badge";
 import { Foreign } from "../../components/Foreign";
-import type { IconName } from "../../components/Icon";
+import { Icon, type IconName } from "../../components/Icon";
 import { count } from "../../format/quantity";
 import { lookup, useWords } from "../../i18n";
+import { LookbackCell } from "./LookbackCell";
 
 const LOOK: Record<SourceStatus["state"], [Tone, IconName]> = {
   ok: ["good", "good"],
@@ -13,7 +14,7 @@ const LOOK: Record<SourceStatus["state"], [Tone, IconName]> = {
   stopped: ["quiet", "off"],
 };
 
-export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
+export function Sources({ sources, maintenance }: { sources: SourceStatus[]; maintenance: MaintenanceStatus[] }): JSX.Element {
   const { t, lang } = useWords();
   return (
     <section aria-labelledby="sources">
@@ -23,6 +24,16 @@ export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
       ) : (
         <div class="card table-card">
           <p class="muted">{t.overview.sourcesHint}</p>
+          {maintenance
+            .filter((window) => window.active)
+            .map((window) => (
+              <p class="notice attention" key={window.name} data-testid="maintenance">
+                <Icon name="attention" />
+                <span>
+                  {t.source.maintenance[window.effect] ?? window.effect} <Foreign text={window.name} /> · {t.source.covered(count(window.triggers, lang))}
+                </span>
+              </p>
+            ))}
           <table class="stack" data-testid="sources">
             <thead>
               <tr>
@@ -30,6 +41,7 @@ export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
                 <th scope="col">{t.source.kind}</th>
                 <th scope="col">{t.source.name}</th>
                 <th scope="col">{t.source.detail}</th>
+                <th scope="col">{t.source.lookback.title}</th>
                 <th scope="col" class="number">{t.source.count}</th>
               </tr>
             </thead>
@@ -54,6 +66,9 @@ export function Sources({ sources }: { sources: SourceStatus[] }): JSX.Element {
                             .join(" · ")}
                         </span>
                       </span>
+                    </td>
+                    <td data-label={t.source.lookback.title}>
+                      <LookbackCell one={one} />
                     </td>
                     <td data-label={t.source.count} class="number">
                       {count(one.triggers, lang)}
