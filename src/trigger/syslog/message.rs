@@ -117,6 +117,7 @@ fn split_pri(frame: &[u8]) -> Option<(u8, &[u8])> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::encoding::Charset;
     use super::*;
 
     fn at(text: &str) -> Timestamp {
@@ -259,6 +260,38 @@ mod tests {
                 None,
                 None,
             ),
+            // Yamaha RTX: the model may stand before the message, or nothing but the message.
+            (
+                "<134>Nov 23 10:02:11 rtx1210 [IKE] SA[3] lost",
+                noon,
+                Some(Info),
+                Some("rtx1210"),
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            ("<134>LAN1: link down", noon, Some(Info), None, None),
+            // Juniper, structured and not.
+            (
+                "<165>1 2026-11-23T10:02:11.133+09:00 mx1 mib2d 1234 SNMP_TRAP_LINK_DOWN [junos@2636.1.1.1.2.18 ifIndex=\"530\" interface-name=\"xe-0/0/1\"] ifIndex 530 down",
+                noon,
+                Some(Notice),
+                Some("mx1"),
+                Some("2026-11-23T01:02:11.133Z"),
+            ),
+            (
+                "<28>Nov 23 10:02:11  mx1 mib2d[1234]: SNMP_TRAP_LINK_DOWN: ifIndex 530",
+                noon,
+                Some(Severity::Warning),
+                Some("mx1"),
+                Some("2026-11-23T10:02:11Z"),
+            ),
+            // FortiGate without a zone: the source's; with version and two spaces in front.
+            (
+                "<187>date=2026-11-23 time=10:02:11 devname=fw1 logid=\"0100020007\" msg=\"port1 down\"",
+                noon,
+                Some(Err),
+                Some("fw1"),
+                Some("2026-11-23T10:02:11Z"),
+            ),
             ("no pri", noon, None, None, None),
             ("<999>bad pri", noon, None, None, None),
             ("<11", noon, None, None, None),
@@ -294,6 +327,20 @@ mod tests {
         ] {
             let message = Message::parse_in(b"<11>Oct 25 02:30:00 h a: x", at(received), berlin);
             assert_eq!(message.at, Some(at(expected)));
+        }
+    }
+
+    /// CP932 and EUC-JP, as a Yamaha or a Japanese FortiGate sends them.
+    #[test]
+    fn headers_are_read_around_japanese_text() {
+        let text = "<134>Nov 23 10:02:11 rtx1210 LAN1 のリンクがダウンしました";
+        for encoding in [encoding_rs::SHIFT_JIS, encoding_rs::EUC_JP] {
+            let frame = Charset::Auto.decode(&encoding.encode(text).0).into_owned();
+            let noon = at("2026-11-23T12:00:00Z");
+            let message = Message::parse_in(&frame, noon, Zone::named("UTC").unwrap());
+            assert_eq!(message.host.as_deref(), Some("rtx1210"));
+            assert_eq!(message.at, Some(at("2026-11-23T10:02:11Z")));
+            assert_eq!(message.line, text.as_bytes().get(5..).unwrap());
         }
     }
 
