@@ -12,7 +12,7 @@ CARGO_FLAGS := --release --locked
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build ui run demo test check fmt-check clippy scripts-check ui-test \
 	rust-test model-test fuzz-test fuzz fuzz-corpus sanitize browser-test doc soak test-long bench \
-	bench-freeze bench-peers bench-precursor clean
+	bench-freeze bench-peers bench-precursor bench-storm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ bench-peers: deps-test ui ## Loss and cost beside dumpcap, tcpdump and netsniff-
 # ARGS="--seed 7 --targets 40 --weeks 3 --interval 1" are the defaults.
 bench-precursor: ui ## Early signs beside fixed thresholds on simulated links (half an hour)
 	cargo bench --locked --bench precursor -- $(ARGS)
+
+# As root. ARGS="--only hooks,udp --seconds 60 --rate 10000"
+bench-storm: deps-test ui ## Hook calls and log lines by the ten thousand (three minutes)
+	cargo bench --locked --bench storm -- $(ARGS)
 
 clean: ## Remove everything that was built (never ./var)
 	cargo clean

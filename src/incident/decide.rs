@@ -22,6 +22,8 @@ use crate::trigger::{Grade, Kind, Resolution, Trigger};
 
 /// Kept after a resolution: that it works again is evidence too.
 const TAIL: Duration = Duration::from_secs(2);
+/// Triggers of an incident whose identities are kept; what repeats after that joins by its subject.
+pub(super) const KEYS_MAX: u64 = 10_000;
 /// Incidents remembered per subject as candidates to join.
 const CANDIDATES_MAX: usize = 8;
 
@@ -251,10 +253,11 @@ impl Ledger {
             life.grade = Grade::Incident;
         }
         life.triggers += 1;
+        let keyed = life.triggers <= KEYS_MAX;
         if before.is_none() && trigger.kind != Kind::Manual {
             self.remember_subject(&trigger.subject, id);
         }
-        let key = trigger.dedup_key.clone();
+        let key = trigger.dedup_key.clone().filter(|_| keyed);
         let key = key.filter(|key| self.remember_key(key, id));
         Undo {
             id: id.clone(),

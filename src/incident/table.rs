@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::custody::TimelineLine;
-use super::decide::{Decision, Ending, Ledger, Life, Undo, instant};
+use super::decide::{Decision, Ending, KEYS_MAX, Ledger, Life, Undo, instant};
 use super::folder::{Folder, Live};
 use super::id::IncidentId;
 use super::journal::Entry;
@@ -22,6 +22,9 @@ use crate::trigger::{Grade, Kind, Resolution, Trigger};
 const TIMELINE_MAX: usize = 100;
 /// Timeline lines that may wait to be written; further triggers are counted in the last one.
 const PENDING_MAX: usize = 1000;
+/// Lines of triggers with one of their own each, about; then one line stands for all that came
+/// between two writes, so that a storm of an hour is still a page.
+const LINES_MAX: u64 = 2000;
 /// Triggers of an incident whose bodies are kept: the first tell what it was.
 const BODIES_MAX: u64 = 20;
 
@@ -77,9 +80,16 @@ impl Item {
         if incident.timeline.len() < TIMELINE_MAX {
             incident.timeline.push(line.entry());
         }
-        self.dedup_keys.extend(key);
+        if line.number <= KEYS_MAX {
+            self.dedup_keys.extend(key);
+        }
         self.dirty = true;
-        let full = self.pending.len() >= PENDING_MAX;
+        let room = if line.number > LINES_MAX {
+            1
+        } else {
+            PENDING_MAX
+        };
+        let full = self.pending.len() >= room;
         match self.pending.last_mut() {
             Some(last) if full && line.note.is_none() && last.note.is_none() => {
                 last.count += line.count;
@@ -504,5 +514,35 @@ fn opened(id: &IncidentId, window: Window, trigger: &Trigger) -> Incident {
         },
         interfaces: Vec::new(),
         timeline: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::config::WindowConfig;
+
+    #[test]
+    fn a_storm_is_counted_whole_in_few_lines_and_keys() {
+        const STORM: u64 = 25_000;
+        let mut table = Table::new(Ledger::new(WindowConfig::default()));
+        let mut written: Vec<TimelineLine> = Vec::new();
+        for number in 0..STORM {
+            let at = Timestamp::from_ns(1_000_000_000_000 + number);
+            let mut trigger = Trigger::new(Kind::Webhook, "h", "s", "t", at, at);
+            trigger.dedup_key = Some(format!("key {number}"));
+            let taken = table.take(trigger, false).unwrap();
+            table.enact(&taken.entry);
+            if number % 1000 == 999 {
+                let item = table.items.values_mut().next().unwrap();
+                written.append(&mut item.pending);
+            }
+        }
+        let item = table.items.values().next().unwrap();
+        assert_eq!((table.items.len(), item.incident.triggers), (1, STORM));
+        assert!(written.len() < 2100, "{}", written.len());
+        assert_eq!(written.iter().map(|line| line.count).sum::<u64>(), STORM);
+        assert_eq!(written.last().map(TimelineLine::last_number), Some(STORM));
+        assert_eq!(item.dedup_keys.len() as u64, KEYS_MAX);
     }
 }

@@ -37,6 +37,8 @@ pub enum Count {
     Oversized,
     /// Those not taken because we were too busy.
     Overflow,
+    /// Those that the kernel had no room for; it says so with the next one that comes.
+    DroppedKernel,
     /// Connections, calls or triggers refused.
     Refused,
     /// Those that were broken: bad framing, truncated, not what they claim to be.
@@ -60,11 +62,12 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 14] = [
+    const ALL: [(Self, &'static str); 15] = [
         (Self::Received, "received"),
         (Self::Matched, "matched"),
         (Self::Oversized, "oversized"),
         (Self::Overflow, "overflow"),
+        (Self::DroppedKernel, "dropped_kernel"),
         (Self::Refused, "refused"),
         (Self::Malformed, "malformed"),
         (Self::Sent, "sent"),

@@ -1,8 +1,8 @@
 //! `POST /hooks/{name}`: monitoring systems call.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -11,6 +11,7 @@ use axum::http::header::ALLOW;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::body;
 use super::freeze::{filter_error, not_durable};
@@ -22,22 +23,77 @@ use crate::trigger::status::Count;
 use crate::trigger::webhook::{BodyError, Caller, Denied, Event, Hook};
 use crate::trigger::{Accepted, Refused, Trigger};
 
-/// Refused calls by the code of their problem.
-#[derive(Debug, Default)]
-pub(super) struct RefusedCalls {
-    by_code: Mutex<BTreeMap<&'static str, u64>>,
+/// Calls that wait for the disk at once: fewer than there are connections, so that people are
+/// still served. A source of more is told to come again.
+const CALLS_MAX: usize = 384;
+/// How soon.
+const AGAIN_SECONDS: u64 = 1;
+/// A line in the log about refused calls at most this often: anybody can call.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Filters remembered with what libpcap says of them.
+const FILTERS_MAX: usize = 1024;
+
+/// What the hooks share: room for calls, what was refused, filters already looked at.
+#[derive(Debug)]
+pub(super) struct Calls {
+    room: Semaphore,
+    refused: Mutex<RefusedCalls>,
+    filters: Mutex<HashMap<String, Option<String>>>,
 }
 
-impl RefusedCalls {
-    fn count(&self, code: &'static str) {
-        let mut by_code = self.by_code.lock().unwrap_or_else(PoisonError::into_inner);
-        *by_code.entry(code).or_default() += 1;
+impl Default for Calls {
+    fn default() -> Self {
+        Self {
+            room: Semaphore::new(CALLS_MAX),
+            refused: Mutex::default(),
+            filters: Mutex::default(),
+        }
+    }
+}
+
+/// Refused calls by the code of their problem.
+#[derive(Debug, Default)]
+struct RefusedCalls {
+    by_code: BTreeMap<&'static str, u64>,
+    said: Option<Instant>,
+}
+
+impl Calls {
+    /// Counts a refusal; whether it is worth a line in the log.
+    fn refuse(&self, code: &'static str, now: Instant) -> bool {
+        let mut refused = locked(&self.refused);
+        *refused.by_code.entry(code).or_default() += 1;
+        let quiet = refused
+            .said
+            .is_none_or(|at| now.saturating_duration_since(at) >= LINE_EVERY);
+        if quiet {
+            refused.said = Some(now);
+        }
+        quiet
     }
 
-    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let by_code = self.by_code.lock().unwrap_or_else(PoisonError::into_inner);
-        by_code.clone()
+    /// Calls that were refused, by the code of their problem.
+    pub(super) fn refused(&self) -> BTreeMap<&'static str, u64> {
+        locked(&self.refused).by_code.clone()
     }
+
+    /// libpcap's words on a filter that does not compile; asked once for each filter.
+    async fn filter_error(&self, filter: &str) -> Result<Option<String>, Problem> {
+        if let Some(known) = locked(&self.filters).get(filter) {
+            return Ok(known.clone());
+        }
+        let words = filter_error(filter).await?;
+        let mut filters = locked(&self.filters);
+        if filters.len() >= FILTERS_MAX {
+            filters.clear();
+        }
+        filters.insert(filter.to_owned(), words.clone());
+        Ok(words)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a call did.
@@ -112,8 +168,9 @@ async fn answer(app: &App, name: &str, token: Option<String>, request: Request) 
     match take_call(app, name, token, request).await {
         Ok(answer) => answer,
         Err(problem) => {
-            tracing::warn!(hook = ?name, code = problem.code(), "hook call refused");
-            app.refused().count(problem.code());
+            if app.calls().refuse(problem.code(), Instant::now()) {
+                tracing::warn!(hook = ?name, code = problem.code(), "hook calls are refused");
+            }
             problem.into_response()
         }
     }
@@ -135,6 +192,7 @@ async fn take_call(
     let events = hook
         .accept(&caller, &bytes, received)
         .map_err(|why| refused(&why))?;
+    let _place = app.calls().room.try_acquire().map_err(|_| busy(hook))?;
     let mut done = Vec::with_capacity(events.len());
     let mut silenced_by = Vec::new();
     let mut triggered = false;
@@ -211,6 +269,12 @@ fn denied(denied: &Denied) -> Problem {
     Problem::new(status, code, denied.to_string())
 }
 
+fn busy(hook: &Hook) -> Problem {
+    hook.handle().count(Count::Refused);
+    let detail = "too many calls wait for the disk; this one was not taken, send it again";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_calls", detail).retry_after(AGAIN_SECONDS)
+}
+
 fn refused(error: &BodyError) -> Problem {
     let detail = error.to_string();
     match error {
@@ -225,7 +289,7 @@ fn refused(error: &BodyError) -> Problem {
 /// The incident of a trigger, or the maintenance window that silences it.
 async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<Accepted, String>, Problem> {
     if let Some(filter) = &trigger.suggested_filter
-        && let Some(words) = filter_error(filter).await?
+        && let Some(words) = app.calls().filter_error(filter).await?
     {
         // A wrong suggestion must not cost the freeze.
         trigger.suggested_filter = None;
@@ -235,5 +299,22 @@ async fn freeze(app: &App, mut trigger: Trigger) -> Result<Result<Accepted, Stri
         Ok(accepted) => Ok(Ok(accepted)),
         Err(Refused::Silenced(window)) => Ok(Err(window)),
         Err(refused) => Err(not_durable(&refused)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_counts_and_few_are_worth_a_line() {
+        let calls = Calls::default();
+        let now = Instant::now();
+        assert!(calls.refuse("bad_token", now));
+        assert!(!calls.refuse("bad_token", now));
+        assert!(!calls.refuse("too_large", now + LINE_EVERY / 2));
+        assert!(calls.refuse("bad_token", now + LINE_EVERY));
+        let counts = calls.refused();
+        assert_eq!((counts["bad_token"], counts["too_large"]), (3, 1));
     }
 }

@@ -95,7 +95,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     let views = views.await;
     let views = views.map_err(|error| Problem::internal("adding up the probes", error))?;
     let list = app.incidents().list();
-    let page = page(&picture, &list, &app.refused().counts(), &views);
+    let page = page(&picture, &list, &app.calls().refused(), &views);
     let page = page.map_err(|error| Problem::internal("writing the metrics", error))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
 }

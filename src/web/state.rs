@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::WebConfig;
 use super::accounts::AccountError;
 use super::auth::Auth;
-use super::hooks::RefusedCalls;
+use super::hooks::Calls;
 use super::status::Board;
 use crate::incident::Incidents;
 use crate::incident::manifest::ClockState;
@@ -64,7 +64,7 @@ struct Shared {
     parts: Parts,
     auth: Arc<Auth>,
     hooks: HashMap<String, usize>,
-    refused: RefusedCalls,
+    calls: Calls,
     board: Board,
     downloads: Arc<Semaphore>,
     scans: Semaphore,
@@ -82,7 +82,7 @@ impl App {
                 hooks: names.zip(0..).collect(),
                 parts,
                 auth,
-                refused: RefusedCalls::default(),
+                calls: Calls::default(),
                 board: Board::default(),
                 downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
                 scans: Semaphore::new(SCANS_MAX),
@@ -121,9 +121,9 @@ impl App {
         self.shared.parts.hooks.get(position)
     }
 
-    /// Calls of hooks that were refused, by reason.
-    pub(super) fn refused(&self) -> &RefusedCalls {
-        &self.shared.refused
+    /// What the hooks share.
+    pub(super) fn calls(&self) -> &Calls {
+        &self.shared.calls
     }
 
     pub(super) fn board(&self) -> &Board {

@@ -1,6 +1,8 @@
 //! Processes killed without notice, over and over, under load.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -187,7 +189,9 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
         before: "500ms",
         after: "200ms",
         cooldown: "0s",
-        more: "[[webhook]]\nname = \"test\"\nkind = \"generic\"\ntoken = \"secret-of-the-test\"\n",
+        more: "[[webhook]]\nname = \"test\"\nkind = \"generic\"\ntoken = \"secret-of-the-test\"\n\
+               [[syslog]]\nlisten = \"tcp://127.0.0.1:5514\"\n\
+               [[rule]]\nname = \"lines\"\nmatch = 'LINE (?P<number>\\S+)'\nsubject = \"{number}\"\n",
         ..Setup::default()
     });
     let _recorder = Recorder::start(&site, &mirror.monitor);
@@ -199,6 +203,7 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
     });
 
     let mut acknowledged = BTreeSet::new();
+    let mut by_line = false;
     for round in 0..kills {
         let mut server = Server::start(&site, &mirror.monitor);
         // Senders of triggers that do not stop when the server dies under them.
@@ -206,7 +211,11 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
         let senders: Vec<_> = (0..3)
             .map(|lane| {
                 let (dead, socket) = (Arc::clone(&dead), site.socket());
-                std::thread::spawn(move || fire(&socket, &format!("{round}-{lane}"), &dead))
+                let lines = mirror
+                    .monitor
+                    .enter(|| TcpStream::connect("127.0.0.1:5514").unwrap());
+                let lane = format!("{round}-{lane}");
+                std::thread::spawn(move || fire(&socket, lines, &lane, &dead))
             })
             .collect();
         // Somewhere within the life of some triggers: later in every round.
@@ -219,13 +228,20 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
                 Err(format!("{count} are"))
             }
         });
+        // A line has no answer: it is acknowledged when its incident shows.
+        let shown = site.list();
+        let ids = shown
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned());
+        acknowledged.extend(ids);
+        by_line |= shown.iter().any(|one| one["trigger"]["kind"] == "syslog");
         server.process.kill();
         dead.store(true, Ordering::Relaxed);
         for sender in senders {
             acknowledged.extend(sender.join().unwrap());
         }
     }
-    assert!(!acknowledged.is_empty());
+    assert!(!acknowledged.is_empty() && by_line);
     let _server = Server::start(&site, &mirror.monitor);
     wait_for(
         "every acknowledged trigger to end in a sealed incident",
@@ -256,13 +272,21 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
     }
 }
 
-/// Fires triggers of ever new subjects until `dead`, and returns the incidents acknowledged.
-fn fire(socket: &std::path::Path, lane: &str, dead: &AtomicBool) -> Vec<String> {
+/// Fires triggers of ever new subjects until `dead`, by lines and by calls, and returns the
+/// incidents acknowledged.
+fn fire(
+    socket: &std::path::Path,
+    mut lines: TcpStream,
+    lane: &str,
+    dead: &AtomicBool,
+) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for n in 0.. {
         if dead.load(Ordering::Relaxed) {
             break;
         }
+        // The server may be dead already.
+        let _written = writeln!(lines, "<11>app: LINE {lane}-line-{n}");
         let body = json!({"subject": format!("{lane}-{n}"), "text": "planted"}).to_string();
         let output = std::process::Command::new("curl")
             .args(["-s", "--fail", "--max-time", "10", "--unix-socket"])

@@ -33,6 +33,7 @@ mod reload;
 mod rig;
 mod rules;
 mod security;
+mod storm;
 mod support;
 mod syslog;
 mod thrift;

@@ -168,7 +168,6 @@ fn every_signature_that_openssl_makes_opens_its_hook() {
         (403, Some("bad_address"))
     );
     let log = running.server.process.said();
-    assert!(log.contains("/hooks/path/..."), "{log}");
     assert!(!log.contains("secret-of"), "a token is in the log: {log}");
     running.expect("webhook", "signed");
 }

@@ -32,7 +32,7 @@ use pattern::Pattern;
 /// The field that names the file of a path with wildcards.
 const FILE_FIELD: &str = "file";
 /// Of lines that no rule is about, the time of one in so many is read.
-const LEARN_FROM: u64 = 16;
+pub(super) const LEARN_FROM: u64 = 16;
 /// A checkpoint is saved at once after a trigger, otherwise at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 

@@ -388,7 +388,9 @@ impl Rule {
                 name => fields.get(name).cloned().unwrap_or_default(),
             })
         })?;
-        let subject = match subject.trim() {
+        // A file's name may be part of it, and that is anybody's.
+        let subject = inert(subject.trim().as_bytes());
+        let subject = match subject.as_str() {
             // A capture that took no part in the match must not throw all such lines together
             // under an empty subject.
             "" => &self.name,

@@ -324,3 +324,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_whose_name_is_an_escape_sequence_is_spelled_out() {
+    let mut line = line(b"ERROR x");
+    line.source = "/var/log/\u{1b}[31m.log";
+    let trigger = apply(&[rule("r", "ERROR", "{source}")], &line).unwrap();
+    assert_eq!(trigger.subject, "/var/log/\\x1b[31m.log");
+}

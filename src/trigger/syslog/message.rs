@@ -41,6 +41,11 @@ impl<'a> Message<'a> {
         Self::parse_in(frame, received, Zone::Local)
     }
 
+    /// Everything after the `<PRI>`, without a look at the rest of the header.
+    pub fn line_of(frame: &[u8]) -> &[u8] {
+        split_pri(frame).map_or(frame, |(_, line)| line)
+    }
+
     /// As [`Message::parse`], for a sender whose clock hangs in `zone`.
     pub fn parse_in(frame: &'a [u8], received: Timestamp, zone: Zone) -> Self {
         let (pri, line) = match split_pri(frame) {

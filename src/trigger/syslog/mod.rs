@@ -4,6 +4,7 @@ mod device;
 mod encoding;
 pub mod framing;
 mod message;
+mod receive;
 mod tcp;
 mod tls;
 mod udp;
@@ -26,6 +27,7 @@ pub use tls::{TlsError, TlsFiles};
 pub use zone::Zone;
 
 use super::delivery::Delivery;
+use super::logfile::LEARN_FROM;
 use super::rules::{Line, Rules};
 use super::status::{Count, SourceState, Sources};
 use super::{Kind, Trigger};
@@ -33,7 +35,7 @@ use crate::time::{Timestamp, span};
 
 /// The receive buffer asked for, so that a burst of datagrams waits in the kernel while we are
 /// not scheduled.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
 /// One `[[syslog]]`: an address to listen on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,8 +263,7 @@ impl SyslogConfig {
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-    // As much as net.core.rmem_max allows; less is no error.
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    receive::prepare(&socket, RECEIVE_BUFFER_BYTES)?;
     socket.bind(&SockAddr::from(address))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
@@ -364,6 +365,11 @@ impl Judge {
         let handle = delivery.handle();
         handle.count(Count::Received);
         let frame = self.charset.decode(frame);
+        // Most lines concern no rule: of these the time of one in some is learned from.
+        let concern = self.rules.concern(Message::line_of(&frame));
+        if !concern && !handle.get(Count::Received).is_multiple_of(LEARN_FROM) {
+            return Vec::new();
+        }
         let message = Message::parse_in(&frame, received, self.zone);
         let peer = peer.to_canonical().to_string();
         let line = Line {
@@ -376,8 +382,8 @@ impl Judge {
             facility: message.facility,
         };
         let time = handle.event_time(message.at, received);
-        if time.refused {
-            handle.count(Count::Refused);
+        if time.refused || !concern {
+            handle.count_by(Count::Refused, u64::from(concern));
             return Vec::new();
         }
         let mut triggers = self.rules.apply(&line, time.at, received);
