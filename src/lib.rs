@@ -10,6 +10,7 @@
 //! | layer | holds |
 //! | --- | --- |
 //! | [`time`], [`error`], [`counters`], [`clock`] | the words: nanosecond timestamps and windows, I/O errors that name what and where, packet counters by cause, what the clock was worth |
+//! | [`tls`] | certificates and keys from files, who may connect, whom we trust |
 //! | [`pcapng`] | encode and decode blocks: bytes in, bytes out, no I/O |
 //! | [`packet`] | BPF filters, five-tuples, flow keys, one-line summaries |
 //! | [`ring`] | segment names, catalog, reader, recovery |
@@ -35,5 +36,6 @@ pub mod pcapng;
 pub mod recorder;
 pub mod ring;
 pub mod time;
+pub mod tls;
 pub mod trigger;
 pub mod web;

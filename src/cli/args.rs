@@ -23,6 +23,9 @@ pub struct Args {
     /// Ask the server at this address instead of the local one
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
+    /// Authorities to believe for --url https://..., PEM [default: those of this machine]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// API token for --url
     #[arg(
         long,

@@ -1,6 +1,7 @@
 //! The HTTP client of the commands: over the local unix socket, or to another machine by `--url`.
 //! Blocking, one request per connection.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use crate::tls::{self, TlsError};
 
 /// A server that has not begun to answer by then is given up.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
@@ -46,6 +50,8 @@ pub enum Server {
         host: String,
         /// To connect to.
         port: u16,
+        /// Within TLS.
+        tls: bool,
     },
 }
 
@@ -60,6 +66,9 @@ pub enum ClientError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Whom to believe.
+    #[error("--ca: {0}")]
+    Tls(#[from] TlsError),
     /// Nobody listens.
     #[error("no server answers at {at}: {source}; is `wirewitness serve` running?")]
     Unreachable {
@@ -115,33 +124,56 @@ struct Problem {
 }
 
 /// A client of one server.
-#[derive(Debug)]
 pub struct Client {
     server: Server,
+    tls: Option<TlsConnector>,
     token: Option<String>,
     runtime: Runtime,
     answer_within: Duration,
     download_within: Duration,
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// A client of the server on this machine.
     pub fn local(socket: &Path, token: Option<String>) -> Result<Self, ClientError> {
-        Self::new(Server::Socket(socket.to_owned()), token)
+        Self::new(Server::Socket(socket.to_owned()), None, token)
     }
 
-    /// A client of the server at `url` (`http://host:port`).
-    pub fn remote(url: &str, token: Option<String>) -> Result<Self, ClientError> {
-        Self::new(parse_url(url)?, token)
+    /// A client of the server at `url` (`http://host:port` or `https://host:port`), which must
+    /// show a certificate of the authorities in `ca`, without it of those this machine trusts.
+    pub fn remote(
+        url: &str,
+        ca: Option<&Path>,
+        token: Option<String>,
+    ) -> Result<Self, ClientError> {
+        let server = parse_url(url)?;
+        let tls = match &server {
+            Server::Tcp { tls: true, .. } => Some(tls::connector(ca)?),
+            _ => None,
+        };
+        Self::new(server, tls, token)
     }
 
-    fn new(server: Server, token: Option<String>) -> Result<Self, ClientError> {
+    fn new(
+        server: Server,
+        tls: Option<TlsConnector>,
+        token: Option<String>,
+    ) -> Result<Self, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(ClientError::Runtime)?;
         Ok(Self {
             server,
+            tls,
             token,
             runtime,
             answer_within: ANSWER_WITHIN,
@@ -282,6 +314,13 @@ impl Client {
             Server::Tcp { host, port, .. } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await;
                 let stream = stream.map_err(|error| self.unreachable(error))?;
+                let Some(tls) = &self.tls else {
+                    return self.exchange(TokioIo::new(stream), request).await;
+                };
+                let name = tls::server_name(host);
+                let name = name.ok_or_else(|| self.broken("no certificate can name this host"))?;
+                let stream = tls.connect(name, stream).await;
+                let stream = stream.map_err(|error| self.broken(format!("no TLS: {error}")))?;
                 self.exchange(TokioIo::new(stream), request).await
             }
         }
@@ -335,7 +374,10 @@ impl Client {
     fn at(&self) -> String {
         match &self.server {
             Server::Socket(path) => path.display().to_string(),
-            Server::Tcp { authority, .. } => format!("http://{authority}"),
+            Server::Tcp { authority, tls, .. } => {
+                let scheme = if *tls { "https" } else { "http" };
+                format!("{scheme}://{authority}")
+            }
         }
     }
 
@@ -372,14 +414,11 @@ fn parse_url(url: &str) -> Result<Server, ClientError> {
         why,
     };
     let uri: Uri = url.parse().map_err(|_| error("write http://host:8642"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            let why = "https is not spoken here: use an ssh tunnel (ssh -L) and http://localhost";
-            return Err(error(why));
-        }
-        _ => return Err(error("write http://host:8642")),
-    }
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(error("write https://host:8642 or http://host:8642")),
+    };
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(error("give host and port only, no path"));
     }
@@ -392,7 +431,8 @@ fn parse_url(url: &str) -> Result<Server, ClientError> {
     Ok(Server::Tcp {
         authority: authority.as_str().to_owned(),
         host: bare.to_owned(),
-        port: authority.port_u16().unwrap_or(80),
+        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        tls,
     })
 }
 
@@ -446,6 +486,7 @@ mod tests {
             authority: authority.to_owned(),
             host: host.to_owned(),
             port,
+            tls: false,
         };
         assert_eq!(
             parse_url("http://box:8642").unwrap(),
@@ -455,13 +496,11 @@ mod tests {
             parse_url("http://[::1]:8642/").unwrap(),
             tcp("[::1]:8642", "::1", 8642)
         );
-        for bad in [
-            "box:8642",
-            "https://box",
-            "http://box/x",
-            "http://u@box",
-            "ftp://box",
-        ] {
+        let Server::Tcp { port, tls, .. } = parse_url("https://box").unwrap() else {
+            panic!("not over TCP");
+        };
+        assert_eq!((port, tls), (443, true));
+        for bad in ["box:8642", "http://box/x", "http://u@box", "ftp://box"] {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
     }

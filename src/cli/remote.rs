@@ -15,7 +15,8 @@ use crate::incident::model::Incident;
 /// The client that the arguments point at: `--url`, or the local server's socket.
 pub fn client(args: &Args) -> Result<Client, Failure> {
     if let Some(url) = &args.url {
-        return Client::remote(url, args.token.clone()).map_err(Failure::usage);
+        let client = Client::remote(url, args.ca.as_deref(), args.token.clone());
+        return client.map_err(Failure::usage);
     }
     let socket = load_config(args)?.web.socket;
     Client::local(&socket, args.token.clone()).map_err(Failure::failed)

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::incident::config::{EvidenceConfig, WindowConfig};
 use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
+use crate::tls::Clients;
 use crate::trigger::journal::{self, JournalConfig};
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::maintenance::MaintenanceConfig;
@@ -193,6 +194,20 @@ impl Config {
             BpfFilter::compile(&self.capture.filter, ETHERNET, self.capture.snaplen)
                 .map_err(|error| format!("capture.filter {:?}: {error}", self.capture.filter))?;
         }
+        if let Err(key) = self.web.tls() {
+            return Err(format!(
+                "web.{key}: is missing; TLS needs certificate and key, each a PEM file"
+            ));
+        }
+        let shown = |hook: &&WebhookConfig| !hook.client_certificate.is_empty();
+        if let Some(hook) = self.webhook.iter().find(shown)
+            && self.web.client_ca.is_none()
+        {
+            return Err(format!(
+                "[[webhook]] {}: client_certificate: give [web] client_ca, the authorities of such certificates",
+                hook.name
+            ));
+        }
         self.triggers().validate().map_err(|error| text(&error))
     }
 
@@ -248,11 +263,17 @@ impl Config {
                 }
             }
         }
-        if !self.web.listen.ip().is_loopback() {
-            warnings.push(format!(
-                "web.listen: {} is reachable from other hosts over plain HTTP; put a TLS proxy before it",
+        match self.web.tls() {
+            Ok(Some(files)) => {
+                if let Err(error) = files.acceptor(Clients::Asked) {
+                    warnings.push(format!("[web] {error}"));
+                }
+            }
+            _ if self.web.listen.ip().is_loopback() => {}
+            _ => warnings.push(format!(
+                "web.listen: {} is reachable from other hosts over plain HTTP; give web.certificate and web.key, or put a TLS proxy before it",
                 self.web.listen
-            ));
+            )),
         }
         warnings
     }

@@ -193,7 +193,7 @@ async fn answers(config: &Config) -> std::io::Result<()> {
 
 /// Says where to go, with a link that logs in once.
 fn greet(config: &Config) -> Result<(), Failure> {
-    let address = format!("http://{}", config.web.listen);
+    let address = config.web.url(config.web.listen);
     let text = match login_code(config) {
         Ok(code) => format!(
             "\n  wirewitness records. Open {address}\n  One-time login link (15 minutes): {address}/#login={code}\n  Stop with Ctrl-C.\n\n"

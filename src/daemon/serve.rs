@@ -19,7 +19,7 @@ use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::maintenance::Maintenance;
 use crate::trigger::sources::{self, Ready};
 use crate::trigger::status::Sources;
-use crate::web::{self, App, Bound, Parts};
+use crate::web::{self, App, Bound, Keys, Parts};
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -148,6 +148,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     let hooks = std::mem::take(&mut ready.hooks);
     let mut tasks = sources::start(ready, &incidents.intake(), &stop)
         .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
+    let keys = bound.keys();
     let address = bound.address().map_err(Failure::failed)?;
     let parts = Parts {
         config: config.web.clone(),
@@ -164,10 +165,10 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     };
     let app = App::new(parts, stop.clone()).map_err(Failure::failed)?;
     let mut web = tokio::spawn(web::serve(bound, app, stop.clone()));
-    tracing::info!(url = %format_args!("http://{address}"), "serving");
+    tracing::info!(url = config.web.url(address), "serving");
     super::notify_ready();
     let ended = tokio::select! {
-        asked = wait_for_end(args, &mut signals, gave_up_root) => Ok(asked),
+        asked = wait_for_end(args, &mut signals, gave_up_root, keys) => Ok(asked),
         ended = &mut web => Err(Failure::Failed(format!("the web server ended: {ended:?}"))),
     };
     tracing::info!("stopping");
@@ -194,13 +195,21 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
 
 /// Waits until there is a reason to end: a stop, or a reload with a configuration that is valid and
 /// that this process, as the user it has become, can start with.
-async fn wait_for_end(args: &Args, signals: &mut Signals, gave_up_root: bool) -> Asked {
+async fn wait_for_end(
+    args: &Args,
+    signals: &mut Signals,
+    gave_up_root: bool,
+    keys: Option<Arc<Keys>>,
+) -> Asked {
     loop {
         match signals.next().await {
             Asked::Stop => return Asked::Stop,
             Asked::Reload if super::reread(args).is_some() => {
                 if !gave_up_root {
                     return Asked::Reload;
+                }
+                if let Some(keys) = &keys {
+                    keys.renew();
                 }
                 tracing::warn!(
                     "reload: this server gave up root and cannot open everything again; restart it"

@@ -7,7 +7,7 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -44,6 +44,9 @@ const HEADERS: [(HeaderName, &str); 8] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
+/// For a month: as long as a browser refuses to speak plain HTTP after TLS was taken away.
+const STRICT: &str = "max-age=2592000";
+
 /// The outermost layer.
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -51,6 +54,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let path = without_token(request.uri().path());
     let peer = request.extensions().get::<Peer>().copied();
     let checked = check(&request, peer, &app.config().hosts);
+    let strict = stays_strict(request.headers(), peer);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -59,8 +63,26 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         let value = HeaderValue::from_static(value);
         response.headers_mut().entry(name).or_insert(value);
     }
+    if strict {
+        let strict = HeaderValue::from_static(STRICT);
+        response
+            .headers_mut()
+            .insert(STRICT_TRANSPORT_SECURITY, strict);
+    }
     log(&method, &path, peer, &response, started);
     response
+}
+
+/// Whether a browser may be told to speak nothing but TLS to this name. Not of this machine's own
+/// names: other programs listen there, without it.
+fn stays_strict(headers: &HeaderMap, peer: Option<Peer>) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<Authority>().ok());
+    let local = |host: Authority| {
+        let host = host.host();
+        host.eq_ignore_ascii_case("localhost") || host.starts_with("127.") || host == "[::1]"
+    };
+    matches!(peer, Some(Peer::Tcp { tls: true, .. })) && host.is_some_and(|host| !local(host))
 }
 
 fn check(request: &Request, peer: Option<Peer>, hosts: &[String]) -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 //! `POST /hooks/{name}`: monitoring systems call.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::body;
 use super::freeze::{filter_error, not_durable};
 use super::problem::Problem;
-use super::serve::Peer;
+use super::serve::{Names, Peer};
 use super::state::App;
 use crate::time::Timestamp;
 use crate::trigger::status::Count;
@@ -59,6 +59,13 @@ struct RefusedCalls {
 }
 
 impl Calls {
+    /// Takes all the room.
+    #[cfg(test)]
+    pub(super) fn fill(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
+        self.room.try_acquire_many(all).unwrap()
+    }
+
     /// Counts a refusal; whether it is worth a line in the log.
     fn refuse(&self, code: &'static str, now: Instant) -> bool {
         let mut refused = locked(&self.refused);
@@ -256,12 +263,17 @@ fn caller(request: &Request, token: Option<String>) -> Caller {
         },
         headers: headers.collect(),
         token: token.or_else(query),
+        names: request
+            .extensions()
+            .get::<Names>()
+            .map_or_else(Arc::default, |names| Arc::clone(&names.0)),
     }
 }
 
 fn denied(denied: &Denied) -> Problem {
     let (status, code) = match denied {
         Denied::Address(_) => (StatusCode::FORBIDDEN, "bad_address"),
+        Denied::Certificate => (StatusCode::FORBIDDEN, "bad_certificate"),
         Denied::Token | Denied::Basic => (StatusCode::UNAUTHORIZED, "bad_token"),
         Denied::Signature(_) => (StatusCode::UNAUTHORIZED, "bad_signature"),
         Denied::Stale(_) => (StatusCode::UNAUTHORIZED, "stale_signature"),

@@ -6,9 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::WebConfig;
+use super::keys::Keys;
 use crate::error::{IoContext, IoError};
+use crate::tls::TlsError;
 
 /// Why the web server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,12 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// Certificate, key or authorities.
+    #[error("[web] {0}")]
+    Tls(#[from] TlsError),
+    /// One of the keys of TLS without the others.
+    #[error("[web] {0} is missing; TLS needs certificate and key, each a PEM file")]
+    Missing(&'static str),
     /// The unix socket.
     #[error("[web] socket: {0}")]
     Unix(#[from] IoError),
@@ -37,6 +46,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Bound {
     pub(super) tcp: TcpListener,
+    pub(super) tls: Option<Arc<Keys>>,
     pub(super) unix: Option<(UnixListener, SocketFile)>,
 }
 
@@ -44,6 +54,11 @@ impl Bound {
     /// The TCP address, with the port the kernel chose if 0 was configured.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
+    }
+
+    /// Certificate and key, when it speaks TLS.
+    pub fn keys(&self) -> Option<Arc<Keys>> {
+        self.tls.clone()
     }
 }
 
@@ -70,11 +85,15 @@ pub fn bind(config: &WebConfig) -> Result<Bound, BindError> {
     let tcp = TcpListener::bind(address)
         .and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp))
         .map_err(|source| BindError::Tcp { address, source })?;
-    if !address.ip().is_loopback() {
+    let tls = match config.tls().map_err(BindError::Missing)? {
+        Some(files) => Some(Arc::new(Keys::read(files)?)),
+        None => None,
+    };
+    if tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(
             %address,
             "[web] listen is not a loopback address: passwords cross the network in clear; \
-             put a TLS proxy in front"
+             give certificate and key, or put a TLS proxy in front"
         );
     }
     let unix = if config.socket.as_os_str().is_empty() {
@@ -82,7 +101,7 @@ pub fn bind(config: &WebConfig) -> Result<Bound, BindError> {
     } else {
         Some(bind_unix(&config.socket)?)
     };
-    Ok(Bound { tcp, unix })
+    Ok(Bound { tcp, tls, unix })
 }
 
 fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {

@@ -15,6 +15,7 @@ mod guard;
 mod health;
 mod hooks;
 mod incidents;
+mod keys;
 mod links;
 mod listen;
 mod lookback;
@@ -38,6 +39,7 @@ mod timeline;
 
 pub use accounts::{AccountError, Accounts, Listed, Role};
 pub use config::WebConfig;
+pub use keys::Keys;
 pub use links::{LINK_LIFETIME, create_login_link};
 pub use listen::{BindError, Bound, bind};
 pub use problem::Problem;

@@ -15,16 +15,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::keys::Keys;
 use super::listen::Bound;
 use super::routes;
 use super::state::App;
+use crate::tls;
 
 /// Connections over TCP at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -32,6 +36,13 @@ const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_PER_PEER: usize = 128;
 /// The same for the unix socket, apart, so that the local operator is never crowded out.
 const SOCKET_CONNECTIONS_MAX: usize = 64;
+/// A client that has not agreed on its keys by then is dropped.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// The first byte of every TLS connection: a handshake's record.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// What who speaks plain HTTP to a port with TLS is told.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: text/plain\r\nContent-Length: 49\r\n\r\nthis port speaks TLS: write https:// and not http\n";
 /// A client that has not sent its request's headers by then is dropped.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long running answers may go on after the stop.
@@ -51,6 +62,8 @@ pub(super) enum Peer {
         remote: SocketAddr,
         /// Ours.
         local: SocketAddr,
+        /// Within TLS.
+        tls: bool,
     },
     /// Over the unix socket, as this user.
     Unix {
@@ -59,13 +72,21 @@ pub(super) enum Peer {
     },
 }
 
+/// The names in the certificate that a client has shown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names(pub(super) Arc<[String]>);
+
 /// Serves until `stop` is cancelled; streams end with it, other answers get a moment to finish.
 pub async fn serve(bound: Bound, app: App, stop: CancellationToken) -> io::Result<()> {
     let tcp = TcpListener::from_std(bound.tcp)?;
     let router = routes::router(app);
     let tracker = TaskTracker::new();
+    if let Some(keys) = bound.tls.clone() {
+        tracker.spawn(keys.follow(stop.clone()));
+    }
     let connections = Connections {
         router,
+        tls: bound.tls,
         tracker: tracker.clone(),
         stop: stop.clone(),
     };
@@ -107,7 +128,8 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 limit_unread(&stream)?;
                 let local = stream.local_addr()?;
-                (Either::Left(stream), Peer::Tcp { remote, local })
+                let tls = false;
+                (Either::Left(stream), Peer::Tcp { remote, local, tls })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -182,6 +204,7 @@ impl Drop for Seat {
 #[derive(Clone)]
 struct Connections {
     router: Router,
+    tls: Option<Arc<Keys>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -199,7 +222,7 @@ impl Connections {
                     };
                     let connection = self.clone();
                     self.tracker.spawn(async move {
-                        connection.converse(stream, peer).await;
+                        connection.begin(stream, peer).await;
                         drop((slot, seat));
                     });
                 }
@@ -211,10 +234,32 @@ impl Connections {
         }
     }
 
-    async fn converse(self, stream: Stream, peer: Peer) {
+    /// Agrees on keys, where that is asked.
+    async fn begin(self, stream: Stream, peer: Peer) {
+        let (stream, peer, keys) = match (stream, peer, self.tls.clone()) {
+            (Either::Left(stream), Peer::Tcp { remote, local, .. }, Some(keys)) => {
+                let tls = true;
+                (stream, Peer::Tcp { remote, local, tls }, keys)
+            }
+            (stream, peer, _) => return self.converse(stream, peer, Names::default()).await,
+        };
+        let shaken = tokio::time::timeout(HANDSHAKE_WITHIN, shake(stream, &keys));
+        match self.stop.run_until_cancelled(shaken).await {
+            Some(Ok(Ok((stream, names)))) => self.converse(stream, peer, names).await,
+            Some(Ok(Err(error))) => tracing::info!(?peer, "web: no TLS: {error}"),
+            Some(Err(_)) => tracing::debug!(?peer, "web: no TLS within 10 s"),
+            None => {}
+        }
+    }
+
+    async fn converse<S>(self, stream: S, peer: Peer, names: Names)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let router = self.router;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(names.clone());
             let mut router = router.clone();
             async move {
                 let answer: Result<_, Infallible> = router.call(request).await;
@@ -241,6 +286,25 @@ impl Connections {
     }
 }
 
+/// The TLS within a connection, and whom the client's certificate names. Who speaks plain HTTP is
+/// told so.
+async fn shake(mut stream: TcpStream, keys: &Keys) -> io::Result<(TlsStream<TcpStream>, Names)> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first != [TLS_HANDSHAKE] {
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("the client speaks plain HTTP"));
+    }
+    let stream = keys.acceptor().accept(stream).await?;
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first);
+    let names = certificate.map(|der| tls::of_certificate(der));
+    Ok((stream, Names(names.unwrap_or_default().into())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +314,7 @@ mod tests {
         Peer::Tcp {
             remote: address,
             local: address,
+            tls: false,
         }
     }
 

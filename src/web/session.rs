@@ -52,14 +52,18 @@ pub(super) async fn login(
         Credentials::Link { link } => app.auth().login_by_link(&link, peer)?,
     };
     let lifetime = app.auth().session_lifetime().as_secs();
-    let cookie = set_cookie(&secret, lifetime, &headers);
+    let cookie = set_cookie(&secret, lifetime, &headers, peer);
     Ok(([(SET_COOKIE, cookie)], Json(Body::from(principal))).into_response())
 }
 
 /// `POST /api/v1/logout`.
-pub(super) async fn logout(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(super) async fn logout(
+    State(app): State<App>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Response {
     app.auth().logout(&headers);
-    let cookie = set_cookie("", 0, &headers);
+    let cookie = set_cookie("", 0, &headers, peer.map(|Extension(peer)| peer));
     (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response()
 }
 
@@ -68,11 +72,12 @@ pub(super) async fn session(Extension(principal): Extension<Principal>) -> Respo
     Json(Body::from(principal)).into_response()
 }
 
-/// `Secure` when the browser says it talks TLS (to a proxy before us); over plain HTTP the
-/// browser would throw such a cookie away.
-fn set_cookie(secret: &str, seconds: u64, headers: &HeaderMap) -> String {
+/// `Secure` within TLS, and when the browser says it talks TLS (to a proxy before us); over plain
+/// HTTP the browser would throw such a cookie away.
+fn set_cookie(secret: &str, seconds: u64, headers: &HeaderMap, peer: Option<Peer>) -> String {
     let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
-    let tls = origin.is_some_and(|origin| origin.starts_with(b"https://"));
+    let tls = origin.is_some_and(|origin| origin.starts_with(b"https://"))
+        || matches!(peer, Some(Peer::Tcp { tls: true, .. }));
     let secure = if tls { "; Secure" } else { "" };
     format!("{COOKIE_NAME}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}")
 }

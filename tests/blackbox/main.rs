@@ -37,6 +37,7 @@ mod storm;
 mod support;
 mod syslog;
 mod thrift;
+mod tls;
 mod traps;
 mod triggers;
 mod webhooks;

@@ -9,12 +9,12 @@ use crate::support::{Process, run, wait_for};
 use crate::triggers::{Running, append};
 
 /// An authority, and what it signed: for the listener and for senders.
-struct Authority {
+pub(crate) struct Authority {
     folder: PathBuf,
 }
 
 impl Authority {
-    fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let made = Self {
             folder: folder.to_owned(),
         };
@@ -44,7 +44,12 @@ impl Authority {
     }
 
     /// Makes `NAME.pem` and `NAME.key`.
-    fn sign(&self, name: &str) {
+    pub(crate) fn sign(&self, name: &str) {
+        self.sign_for(name, "2");
+    }
+
+    /// The same, good for so many days.
+    pub(crate) fn sign_for(&self, name: &str, days: &str) {
         let subject = format!("/CN={name}.test");
         let (key, csr, pem, ext) = (
             format!("{name}.key"),
@@ -74,7 +79,7 @@ impl Authority {
             "ca.key",
             "-CAcreateserial",
             "-days",
-            "2",
+            days,
             "-extfile",
             &ext,
             "-out",
@@ -82,7 +87,7 @@ impl Authority {
         ]);
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 }

@@ -6,7 +6,6 @@ pub mod framing;
 mod message;
 mod receive;
 mod tcp;
-mod tls;
 mod udp;
 mod zone;
 
@@ -23,7 +22,6 @@ use tokio_rustls::TlsAcceptor;
 
 pub use encoding::Charset;
 pub use message::Message;
-pub use tls::{TlsError, TlsFiles};
 pub use zone::Zone;
 
 use super::delivery::Delivery;
@@ -32,6 +30,7 @@ use super::rules::{Line, Rules};
 use super::status::{Count, SourceState, Sources};
 use super::{Kind, Trigger};
 use crate::time::{Timestamp, span};
+use crate::tls::{Clients, TlsError, TlsFiles};
 
 /// The receive buffer asked for, so that a burst of datagrams waits in the kernel while we are
 /// not scheduled.
@@ -228,10 +227,12 @@ impl SyslogConfig {
         let Listen::Tls(_, files) = self.parse()? else {
             return Ok(None);
         };
-        let acceptor = files.acceptor().map_err(|source| SyslogError::Tls {
-            listen: self.listen.clone(),
-            source,
-        })?;
+        let acceptor = files
+            .acceptor(Clients::Needed)
+            .map_err(|source| SyslogError::Tls {
+                listen: self.listen.clone(),
+                source,
+            })?;
         Ok(Some(acceptor))
     }
 

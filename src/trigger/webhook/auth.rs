@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64ct::{Base64, Encoding};
 use ipnet::IpNet;
@@ -51,6 +52,8 @@ pub struct Caller {
     pub headers: Headers,
     /// The token in the path or the query (`access_token`).
     pub token: Option<String>,
+    /// Whom the certificate names that it has shown; nobody without one.
+    pub names: Arc<[String]>,
 }
 
 /// Why a call is refused.
@@ -59,6 +62,11 @@ pub enum Denied {
     /// Not from there.
     #[error("calls from {0} are not allowed: see allow of this [[webhook]]")]
     Address(IpAddr),
+    /// No certificate, or another's.
+    #[error(
+        "show a client certificate with one of the names in client_certificate of this [[webhook]]"
+    )]
+    Certificate,
     /// No token or a wrong one.
     #[error("send the hook's token: Authorization: Bearer TOKEN, or POST /hooks/NAME/TOKEN")]
     Token,
@@ -77,6 +85,7 @@ pub enum Denied {
 #[derive(Debug)]
 pub(super) struct Gate {
     networks: Vec<IpNet>,
+    names: Vec<String>,
     tokens: Vec<Hashed>,
     basic: Vec<Hashed>,
     signatures: Option<Signatures>,
@@ -104,6 +113,7 @@ impl Gate {
         let all = |texts: &[String]| texts.iter().map(|text| hashed(text)).collect();
         Ok(Self {
             networks: config.networks()?,
+            names: config.client_certificate.as_slice().to_vec(),
             tokens: all(&secrets.tokens),
             basic: all(&secrets.basic),
             signatures: (!secrets.hmac.is_empty()).then(|| Signatures::new(config, secrets.hmac)),
@@ -120,6 +130,10 @@ impl Gate {
                 .any(|network| network.contains(&address))
         {
             return Err(Denied::Address(address));
+        }
+        let shown = |wanted: &String| caller.names.iter().any(|name| is_name(wanted, name));
+        if !self.names.is_empty() && !self.names.iter().any(shown) {
+            return Err(Denied::Certificate);
         }
         if !self.tokens.is_empty() {
             let bearer = credentials(&caller.headers, "bearer");
@@ -151,6 +165,11 @@ impl Gate {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a certificate's name is the one wanted; `*` is any.
+fn is_name(wanted: &str, name: &str) -> bool {
+    wanted == "*" || wanted.eq_ignore_ascii_case(name)
 }
 
 /// What the `Authorization` header shows of a scheme.

@@ -80,6 +80,10 @@ pub struct WebhookConfig {
     /// How far a signed timestamp may be from now.
     #[serde(default = "replay", with = "span")]
     pub replay: Duration,
+    /// The names of client certificates that callers may show, signed by `[web] client_ca`: their
+    /// common name or one of their alternative names; `*` for any. Empty: none is needed.
+    #[serde(default, skip_serializing_if = "Several::is_empty")]
+    pub client_certificate: Several<String>,
     /// The addresses callers may have; any when empty.
     #[serde(default)]
     pub allow: Vec<String>,
@@ -140,6 +144,7 @@ impl WebhookConfig {
             hmac_header: None,
             hmac_timestamp_header: None,
             replay: replay(),
+            client_certificate: Several::default(),
             allow: Vec::new(),
             zone: None,
             late: Duration::ZERO,
@@ -167,6 +172,7 @@ impl WebhookConfig {
         if kept
             .iter()
             .all(|k| k.given.is_empty() && k.files.is_empty())
+            && self.client_certificate.is_empty()
         {
             return Err(HookError::NoSecret(name.clone()));
         }
@@ -192,6 +198,10 @@ impl WebhookConfig {
             return Err(bad("basic", why));
         }
         self.networks()?;
+        let names = self.client_certificate.as_slice();
+        if names.iter().any(|name| name.trim().is_empty()) {
+            return Err(bad("client_certificate", "a name is empty".to_owned()));
+        }
         if self.map.is_some() && self.kind != HookKind::Generic {
             let why = "only kind = \"generic\" is mapped; the others know their senders".to_owned();
             return Err(bad("map", why));
@@ -298,7 +308,7 @@ pub enum HookError {
     Duplicate(String),
     /// Anybody could call it.
     #[error(
-        "[[webhook]] {0}: give token, basic or hmac_secret, or one of them with _file: anybody could call it"
+        "[[webhook]] {0}: give token, basic or hmac_secret, or one of them with _file, or client_certificate: anybody could call it"
     )]
     NoSecret(String),
     /// Both of the two ways to give a secret.

@@ -181,6 +181,7 @@ fn request(method: Method, target: &str) -> axum::http::request::Builder {
     let peer = Peer::Tcp {
         remote: address,
         local: address,
+        tls: false,
     };
     Request::builder()
         .method(method)

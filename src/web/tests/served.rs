@@ -102,7 +102,7 @@ fn on_the_socket_our_own_user_is_admin() {
 fn over_tcp_a_token_is_needed_and_enough() {
     let server = Running::start();
     let url = format!("http://{}", server.address);
-    let stranger = HttpClient::remote(&url, None).unwrap();
+    let stranger = HttpClient::remote(&url, None, None).unwrap();
     let refused = stranger.get::<Value>("/api/v1/session", &[]).unwrap_err();
     let ClientError::Refused { status, code, .. } = &refused else {
         panic!("{refused}");
@@ -110,7 +110,7 @@ fn over_tcp_a_token_is_needed_and_enough() {
     assert_eq!((*status, code.as_str()), (401, "not_logged_in"));
     let accounts = Accounts::open(server.dir.path()).unwrap();
     let token = accounts.create_token("script", Role::Viewer).unwrap();
-    let known = HttpClient::remote(&url, Some(token)).unwrap();
+    let known = HttpClient::remote(&url, None, Some(token)).unwrap();
     let session: Value = known.get("/api/v1/session", &[]).unwrap();
     assert_eq!(session["user"], "script");
 }
