@@ -208,6 +208,47 @@ fn main() {
         put("trap", name, &hex::decode(message).unwrap());
     }
 
+    for (kind, name, body) in BODIES {
+        put("webhook", name, &[&[*kind, 0], body.as_bytes()].concat());
+    }
+    put(
+        "webhook",
+        "icinga-form",
+        b"\x03\x01type=PROBLEM&host=h&state=CRITICAL&output=a%20b&time=1795428131",
+    );
+    put(
+        "webhook",
+        "cloudevent-binary",
+        b"\x09\x0b2026-11-23T10:02:11Z\nanything",
+    );
+    put(
+        "webhook",
+        "signature",
+        b"\x0c\x08v1,c2VjcmV0LW9mLXRoZS10ZXN0\n{\"subject\": \"s\"}",
+    );
+    for (name, message) in MESSAGES {
+        put("message", name, message);
+    }
+    put(
+        "rules",
+        "captures",
+        b"ERROR.* peer=(?P<peer>\\S+)\0{peer} of {host}\0host {peer}\0\0ERROR x peer=192.0.2.1",
+    );
+    put(
+        "rules",
+        "unless",
+        b"(?i)down\0\0\0admin(istratively)?\0Gi0/1 down",
+    );
+    put("rules", "large", b"(a{100}){100}\0s\0\0\0aaa");
+    put("logfile", "grows", b"\x00one\r\n\ntwo\nthree\0\0\n");
+    put(
+        "logfile",
+        "turns",
+        &[&[3][..], &b"a line of a log\n".repeat(20)].concat(),
+    );
+    for (name, message) in [("inform-v2c", INFORM), ("trap-v1", TRAP_V1)] {
+        put("ber", name, &hex::decode(message).unwrap());
+    }
     put("syslog", "counted", b"\x0311 <11>message<11>next");
     put("syslog", "lines", b"\x02<11>message\n<13>next\0<14>third\n");
 }
@@ -348,3 +389,73 @@ fn slot_file(held: &[u8]) -> Vec<u8> {
 /// linkDown of Gi0/3, as net-snmp writes it: an inform of version 2c, a trap of version 1.
 const INFORM: &str = "306802010104067075626c6963a65b0201070201000201003050300e06082b06010201010300430227103017060a2b06010603010104010006092b0601060301010503300f060a2b0601020102020108030201023014060b2b060102011f010101010304054769302f33";
 const TRAP_V1: &str = "304f02010004067075626c6963a44206082b06010401bf08034004c000024d0201020201004301013027300f060a2b0601020102020108030201023014060b2b060102011f010101010304054769302f33";
+
+/// Bodies by the number of their hook's kind.
+const BODIES: &[(u8, &str, &str)] = &[
+    (
+        0,
+        "alertmanager",
+        r#"{"version":"4","groupKey":"g","status":"firing","alerts":[{"status":"firing","labels":{"alertname":"A","instance":"192.0.2.1:9100"},"annotations":{"summary":"s"},"startsAt":"2026-11-23T10:02:11Z","endsAt":"0001-01-01T00:00:00Z","fingerprint":"f"}]}"#,
+    ),
+    (
+        1,
+        "grafana",
+        r#"{"version":"1","state":"alerting","groupKey":"g","status":"resolved","alerts":[{"status":"resolved","labels":{"alertname":"A"},"startsAt":"2026-11-23T10:02:11Z","endsAt":"2026-11-23T10:03:11Z","fingerprint":"f","values":{"B":1}}]}"#,
+    ),
+    (
+        2,
+        "zabbix",
+        r#"{"event_id":"1","event_value":"1","host":"h","name":"n","date":"2026.11.23","time":"10:02:11"}"#,
+    ),
+    (
+        4,
+        "kuma",
+        r#"{"heartbeat":{"monitorID":1,"status":0,"time":"2026-11-23 10:02:11.003","msg":"m"},"monitor":{"name":"n","hostname":"192.0.2.1","basic_auth_pass":"p"},"msg":"m"}"#,
+    ),
+    (
+        5,
+        "pagerduty",
+        r#"{"event":{"id":"e","event_type":"incident.triggered","occurred_at":"2026-11-23T10:02:11Z","data":{"id":"i","title":"t","service":{"summary":"s"}}}}"#,
+    ),
+    (
+        6,
+        "datadog",
+        r#"{"id":"1","title":"t","event_type":"metric_alert_monitor","alert_cycle_key":"k","alert_transition":"Triggered","date":"1795428131000","hostname":"h"}"#,
+    ),
+    (
+        7,
+        "kibana",
+        r#"{"rule":"r","alert_id":"a","group":"threshold met","date":"2026-11-23T10:02:11.003Z","reason":"x"}"#,
+    ),
+    (
+        8,
+        "splunk",
+        r#"{"result":{"host":"h","_time":"1795428131","_raw":"x"},"sid":"scheduler_1795428131_1","search_name":"n"}"#,
+    ),
+    (
+        9,
+        "cloudevent",
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"x","time":"2026-11-23T10:02:11Z","data":{"a":[1,null,{"b":"c"}]}}"#,
+    ),
+    (
+        10,
+        "generic",
+        r#"{"subject":"s","text":"t","at":"2026-11-23 10:02:11","before":"30s","after":"1m","key":"k","status":"ok","fields":{"a":1}}"#,
+    ),
+    (
+        11,
+        "mapped",
+        r#"{"a":[{"b":"s"}],"t":"text","at":1795428131.5,"k":1,"s":"resolved"}"#,
+    ),
+];
+
+/// Headers as devices write them, behind the number of an encoding.
+const MESSAGES: &[(&str, &[u8])] = &[
+    ("rfc3164", b"\0<34>Nov 23 10:02:11 router1 bgpd[12]: ERROR session down"),
+    ("rfc5424", b"\0<165>1 2026-11-23T10:02:11.003Z h app - ID47 [ex@1 a=\"b\\]\"] \xef\xbb\xbftext"),
+    ("cisco", b"\0<189>45: core-sw: 000124: .Nov 23 2026 19:02:11.123 JST: %LINK-3-UPDOWN: Gi0/1, down"),
+    ("fortigate", b"\0<187>date=2026-11-23 time=19:02:11 devname=\"fw1\" eventtime=1795428131000000000 tz=\"+0900\""),
+    ("meraki", b"\0<134>1 1795428131.003 mx84 flows src=192.0.2.1"),
+    ("shift-jis", b"\x02<134>[INSPECT] \x83\x8a\x83\x93\x83N"),
+    ("euc-jp", b"\x00<134>Nov 23 10:02:11 rtx \xa5\xea\xa5\xf3\xa5\xaf"),
+];

@@ -18,7 +18,15 @@ pub mod recorder;
 pub mod ring;
 #[path = "../../src/time.rs"]
 pub mod time;
+#[cfg(not(test))]
+#[path = "../../src/tls/mod.rs"]
+pub mod tls;
+/// All sources; not where the unit tests of the recorder run under sanitizers.
+#[cfg(not(test))]
+#[path = "../../src/trigger/mod.rs"]
+pub mod trigger;
 
+#[cfg(not(test))]
 pub mod targets;
 
 /// The chained lines of an incident.
@@ -60,35 +68,92 @@ pub mod probe {
     pub mod stamp;
 }
 
-/// Frames of syslog over TCP.
-pub mod syslog {
-    #[path = "../../../src/trigger/syslog/framing.rs"]
-    pub mod framing;
-}
-
-/// What SNMP messages carry.
+/// SNMP messages, from the bytes to what is told of them.
+#[cfg(not(test))]
 pub mod trap {
-    #[expect(dead_code, reason = "the keys' part is not fuzzed")]
     #[path = "../../../src/trigger/trap/ber.rs"]
     mod ber;
-    #[expect(dead_code, reason = "only reading is fuzzed")]
+    #[path = "../../../src/trigger/trap/engine.rs"]
+    mod engine;
+    #[path = "../../../src/trigger/trap/event.rs"]
+    mod event;
+    #[expect(dead_code, reason = "the choice of traps is not fuzzed")]
+    #[path = "../../../src/trigger/trap/names.rs"]
+    mod names;
     #[path = "../../../src/trigger/trap/pdu.rs"]
     mod pdu;
+    #[expect(dead_code, reason = "keys are not made of passwords here")]
+    #[path = "../../../src/trigger/trap/security.rs"]
+    mod security;
+    #[expect(dead_code, reason = "keys are not made of passwords here")]
+    #[path = "../../../src/trigger/trap/usm.rs"]
+    mod usm;
 
-    /// Reads a message of version 1 or 2c; whether it told something, and whether its response
-    /// can be read again.
-    pub fn read(bytes: &[u8]) -> bool {
-        let message = ber::Reader::new(bytes).sequence(ber::SEQUENCE);
-        let Ok(mut message) = message else {
-            return false;
-        };
-        let _version_and_community = (message.integer(), message.octets());
-        let Ok(Some(notice)) = pdu::notice(&mut message) else {
-            return false;
-        };
-        let response = pdu::response(&notice);
-        let mut response = ber::Reader::new(&response);
-        assert!(response.sequence(pdu::RESPONSE).is_ok());
-        true
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::path::Path;
+    use std::time::Instant;
+
+    use ber::Reader;
+    use event::{Event, Told};
+    use security::{Guard, Incoming, User};
+
+    use crate::time::Timestamp;
+    use crate::trigger::text::inert;
+
+    /// Whom anybody may be: a community, and a user without a key.
+    pub struct Ear(Guard);
+
+    impl Ear {
+        /// Keeps its engine in `folder`.
+        pub fn new(folder: &Path) -> Self {
+            let user = User {
+                name: "u".to_owned(),
+                auth: None,
+                privacy: None,
+            };
+            let engine = engine::Engine::open(folder).unwrap();
+            Self(Guard::new(vec!["public".to_owned()], vec![user], engine))
+        }
+
+        /// Hears a datagram of any version; whether it told something.
+        pub fn hear(&mut self, bytes: &[u8]) -> bool {
+            let Ok(Incoming::Notice(notice, reply)) = self.0.open(bytes, Instant::now()) else {
+                return false;
+            };
+            assert!(reply.is_empty() || Reader::new(&reply).sequence(ber::SEQUENCE).is_ok());
+            let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            match Told::new(&notice, peer).event("trap", peer, Timestamp::MIN, Timestamp::MIN) {
+                Event::Trigger(trigger) => {
+                    super::targets::trigger::check(&trigger);
+                }
+                Event::Resolution(resolution) => {
+                    assert_eq!(inert(resolution.text.as_bytes()), resolution.text);
+                }
+            }
+            true
+        }
+    }
+
+    /// Reads elements within elements; numbers and identifiers come back as they were.
+    pub fn elements(bytes: &[u8], depth: u8) {
+        let mut reader = Reader::new(bytes);
+        while let Ok((tag, contents)) = reader.element() {
+            assert!(contents.len() + reader.rest().len() < bytes.len());
+            if let Ok(number) = ber::integer(contents) {
+                assert_eq!(
+                    Reader::new(&ber::write_integer(number)).integer(),
+                    Ok(number)
+                );
+            }
+            if let Ok(oid) = ber::oid(contents) {
+                assert_eq!(Reader::new(&ber::write_oid(&oid)).oid(), Ok(oid));
+            }
+            let again = ber::write(tag, contents);
+            assert_eq!(Reader::new(&again).element(), Ok((tag, contents)));
+            let _counter = ber::unsigned(contents);
+            if depth > 0 {
+                elements(contents, depth - 1);
+            }
+        }
     }
 }

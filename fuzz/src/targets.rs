@@ -1,6 +1,8 @@
 //! What is asked of the parsers: not to panic, hang or allocate without bound (libFuzzer sees to
 //! that), and the properties that are asserted here.
 
+pub mod trigger;
+
 use std::cell::RefCell;
 use std::fs;
 use std::io::Read;
@@ -24,8 +26,8 @@ use crate::recorder::release::is_incident_id;
 use crate::recorder::slots::{Leftover, Slots};
 use crate::ring::names::{Member, SegmentName, member_folder, parse_folder};
 use crate::ring::reader::summarise;
-use crate::syslog::framing::{FRAME_BYTES_MAX, Framer};
 use crate::time::Timestamp;
+use crate::trigger::syslog::framing::{FRAME_BYTES_MAX, Framer};
 
 /// Hands out at most `step` bytes a read, as sockets and pipes do.
 struct Pieces<'a> {
@@ -420,9 +422,4 @@ fn frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, String) 
         }
         Err(error) => (found, error.to_string()),
     }
-}
-
-/// SNMP messages.
-pub fn trap(data: &[u8]) {
-    let _told = crate::trap::read(data);
 }

@@ -1,4 +1,4 @@
-//! Fuzzes [`wirewitness_fuzz::targets::trap`].
+//! Fuzzes [`wirewitness_fuzz::targets::trigger::trap`].
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| wirewitness_fuzz::targets::trap(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wirewitness_fuzz::targets::trigger::trap(data));

@@ -38,7 +38,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
             "$1[redacted]",
         ),
         (
-            r"(?i)\b(password|passwd|passphrase|secret|api_?key|token)(\s*[=:]\s*)[^\s,;&]+",
+            r#"(?i)\b(password|passwd|passphrase|secret|api_?key|token)("?\s*[=:]\s*"?)[^\s,;&"]+"#,
             "$1$2[redacted]",
         ),
     ]
@@ -81,6 +81,14 @@ fn is_secret(name: &str) -> bool {
 }
 
 fn blank_text(text: &mut String) {
+    // JSON within a text, as templates and binary events have it.
+    if text.trim_start().starts_with(['{', '['])
+        && let Ok(mut value) = serde_json::from_str::<Value>(text)
+    {
+        blank(&mut value);
+        *text = value.to_string();
+        return;
+    }
     for (pattern, blank) in PATTERNS.iter() {
         if pattern.is_match(text) {
             *text = pattern.replace_all(text, *blank).into_owned();
@@ -102,10 +110,15 @@ mod tests {
             "url": "https://bob:hunter2-d@example.net/x?access_token=hunter2-e&page=2",
             "headers": "Authorization: Bearer hunter2-f",
             "text": "login with password=hunter2-g, or secret: hunter2-h now",
+            "message": "{\"Pass-Word\": {\"x\": \"hunter2-i\"}, \"y\": [\"{\\\"api_key\\\": 1234567}\"]}",
+            "cut": "{\"password\": \"hunter2-j\", \"z\"",
             "acknowledged": true
         });
         let kept = redacted(body);
-        assert!(!kept.contains("hunter2"), "{kept}");
+        assert!(
+            !kept.contains("hunter2") && !kept.contains("1234567"),
+            "{kept}"
+        );
         for whole in [
             "edge",
             "example.net/x",

@@ -1,0 +1,4 @@
+//! Fuzzes [`wirewitness_fuzz::targets::trigger::message`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wirewitness_fuzz::targets::trigger::message(data));
