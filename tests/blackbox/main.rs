@@ -22,6 +22,7 @@ mod device;
 mod fanout;
 mod freeze;
 mod goals;
+mod hostile;
 mod journal;
 mod links;
 mod live;

@@ -139,6 +139,29 @@ fn call(token: Option<&str>, kind: &str, body: impl Into<Body>) -> Request<Body>
 }
 
 #[tokio::test]
+async fn calls_without_room_are_told_to_come_again_and_counted() {
+    let site = Site::new();
+    let send = || {
+        site.send(call(
+            Some("hook-token-1"),
+            "application/json",
+            r#"{"subject": "x"}"#,
+        ))
+    };
+    let full = site.app.calls().fill();
+    let refused = send().await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        (refused.code().as_str(), refused.header("retry-after")),
+        ("too_many_calls", "1")
+    );
+    drop(full);
+    assert_eq!(send().await.status, StatusCode::ACCEPTED);
+    assert_eq!(site.app.calls().refused()["too_many_calls"], 1);
+    assert_eq!(site.app.incidents().list().len(), 1);
+}
+
+#[tokio::test]
 async fn hooks_take_what_is_theirs_and_count_what_is_not() {
     let site = Site::new();
     let token = Some("hook-token-1");
