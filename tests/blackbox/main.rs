@@ -24,6 +24,7 @@ mod freeze;
 mod goals;
 mod hostile;
 mod journal;
+mod lateness;
 mod links;
 mod live;
 mod maintenance;

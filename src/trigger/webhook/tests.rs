@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::*;
+use crate::trigger::event_time::{Beyond, Limits};
 use crate::trigger::{Resolution, Trigger};
 
 const RECEIVED: &str = "2026-11-23T10:03:00Z";
@@ -540,6 +541,36 @@ fn an_event_without_a_time_is_as_old_as_calls_usually_are() {
         panic!("{events:?}");
     };
     assert_eq!(fired.at, at("2026-11-23T10:01:30Z"));
+}
+
+#[test]
+fn a_time_that_is_not_believed_is_marked_or_refused_as_configured() {
+    let json = sends("application/json");
+    let body = b"{\"subject\": \"s\", \"at\": \"2020-01-01T00:00:00Z\"}";
+    let over = b"{\"subject\": \"s\", \"at\": \"2020-01-01T00:00:00Z\", \"status\": \"resolved\"}";
+    let asks = |beyond| {
+        let limits = Limits {
+            beyond,
+            ..Limits::default()
+        };
+        let hook = Hook::from_config(&config(HookKind::Generic), &Sources::new(limits)).unwrap();
+        let events = hook.accept(&json, body, at(RECEIVED)).unwrap();
+        assert_eq!(hook.handle().get(Count::Past), 1);
+        let ends = hook.accept(&json, over, at(RECEIVED)).unwrap();
+        assert!(
+            matches!(ends.as_slice(), [Event::Resolution(_)]),
+            "an end is an end"
+        );
+        events
+    };
+    let marked = asks(Beyond::Arrival);
+    let [Event::Trigger(fired)] = marked.as_slice() else {
+        panic!("{marked:?}");
+    };
+    assert_eq!(fired.at, at(RECEIVED));
+    assert_eq!(fired.doubt.unwrap().claimed, at("2020-01-01T00:00:00Z"));
+    assert!(!fired.own_time, "it teaches nothing");
+    assert_eq!(asks(Beyond::Refuse), []);
 }
 
 fn shows(headers: &[(&str, &str)]) -> Caller {
