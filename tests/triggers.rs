@@ -362,6 +362,17 @@ fn following(path: &Path) -> TriggerConfig {
     }
 }
 
+/// Rotates what `config` says, at once.
+fn logrotate(dir: &Path, config: &Path) {
+    let status = Command::new("logrotate")
+        .args(["--force", "--state"])
+        .arg(dir.join("logrotate.state"))
+        .arg(config)
+        .status()
+        .expect("logrotate is installed");
+    assert!(status.success());
+}
+
 /// Follows a file through three rotations by the real logrotate and a restart of ours.
 async fn through_logrotate(mode: &str) {
     let dir = TempDir::new().unwrap();
@@ -372,15 +383,7 @@ async fn through_logrotate(mode: &str) {
     let config = dir.path().join("logrotate.conf");
     let text = format!("{name} {{\n rotate 9\n missingok\n {mode}\n}}\n");
     std::fs::write(&config, text).unwrap();
-    let rotate = || {
-        let status = Command::new("logrotate")
-            .args(["--force", "--state"])
-            .arg(dir.path().join("logrotate.state"))
-            .arg(&config)
-            .status()
-            .expect("logrotate is installed");
-        assert!(status.success());
-    };
+    let rotate = || logrotate(dir.path(), &config);
     let mut running = Running::start(&following(&path), &state);
     running
         .until(&name, |status| status.detail == "following")
@@ -434,15 +437,7 @@ async fn a_folder_through_logrotate(mode: &str) {
     let config = dir.path().join("logrotate.conf");
     let text = format!("{name} {{\n rotate 9\n missingok\n {mode}\n}}\n");
     std::fs::write(&config, text).unwrap();
-    let rotate = || {
-        let status = Command::new("logrotate")
-            .args(["--force", "--state"])
-            .arg(dir.path().join("logrotate.state"))
-            .arg(&config)
-            .status()
-            .expect("logrotate is installed");
-        assert!(status.success());
-    };
+    let rotate = || logrotate(dir.path(), &config);
     let mut rule = errors();
     rule.sources = vec![name.clone()];
     let follow = TriggerConfig {

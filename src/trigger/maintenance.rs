@@ -296,13 +296,10 @@ impl MaintenanceConfig {
     }
 
     fn when(&self) -> Result<When, (&'static str, String)> {
-        let zone = match &self.zone {
-            None => Zone::Local,
-            Some(name) => Zone::named(name).ok_or_else(|| {
-                let why = format!("{name:?} is no IANA zone; write Asia/Tokyo or UTC");
-                ("zone", why)
-            })?,
-        };
+        let zone = Zone::configured(self.zone.as_deref()).map_err(|name| {
+            let why = format!("{name:?} is no IANA zone; write Asia/Tokyo or UTC");
+            ("zone", why)
+        })?;
         match (&self.from, &self.to, self.weekly.is_empty()) {
             (None, None, false) => Schedule::new(self.weekly.as_slice(), zone)
                 .map(When::Weekly)

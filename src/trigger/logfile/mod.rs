@@ -148,22 +148,18 @@ impl LogfileConfig {
     }
 
     fn zone(&self) -> Result<Zone, LogfileError> {
-        let Some(name) = &self.zone else {
-            return Ok(Zone::Local);
-        };
-        Zone::named(name).ok_or_else(|| LogfileError::Zone {
+        let zone = Zone::configured(self.zone.as_deref());
+        zone.map_err(|zone| LogfileError::Zone {
             path: self.path.clone(),
-            zone: name.clone(),
+            zone,
         })
     }
 
     fn charset(&self) -> Result<Charset, LogfileError> {
-        let Some(name) = &self.encoding else {
-            return Ok(Charset::Auto);
-        };
-        Charset::named(name).ok_or_else(|| LogfileError::Encoding {
+        let charset = Charset::configured(self.encoding.as_deref());
+        charset.map_err(|encoding| LogfileError::Encoding {
             path: self.path.clone(),
-            encoding: name.clone(),
+            encoding,
         })
     }
 

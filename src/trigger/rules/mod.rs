@@ -460,15 +460,10 @@ fn host(config: &RuleConfig, text: &str) -> Result<Regex, RuleError> {
 /// When the rule counts.
 fn hours(config: &RuleConfig) -> Result<Hours, RuleError> {
     let bad = |(key, why)| RuleError::Value(config.name.clone(), key, why);
-    let zone = match &config.zone {
-        None => Zone::Local,
-        Some(name) => Zone::named(name).ok_or_else(|| {
-            bad((
-                "zone",
-                format!("{name:?} is no IANA zone; write Asia/Tokyo or UTC"),
-            ))
-        })?,
-    };
+    let zone = Zone::configured(config.zone.as_deref()).map_err(|name| {
+        let why = format!("{name:?} is no IANA zone; write Asia/Tokyo or UTC");
+        bad(("zone", why))
+    })?;
     Hours::new(&config.during, &config.not_during, zone).map_err(bad)
 }
 

@@ -25,6 +25,14 @@ impl Charset {
         }
     }
 
+    /// The encoding of a configuration's key; the error is the name that is none.
+    pub(in crate::trigger) fn configured(name: Option<&str>) -> Result<Self, String> {
+        let Some(name) = name else {
+            return Ok(Self::Auto);
+        };
+        Self::named(name).ok_or_else(|| name.to_owned())
+    }
+
     /// The message in UTF-8; bytes without a meaning become U+FFFD, except in `auto` and `utf-8`,
     /// where what is valid already is not touched.
     pub fn decode(self, bytes: &[u8]) -> Cow<'_, [u8]> {

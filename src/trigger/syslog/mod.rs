@@ -174,22 +174,18 @@ impl SyslogConfig {
     }
 
     fn zone(&self) -> Result<Zone, SyslogError> {
-        let Some(name) = &self.zone else {
-            return Ok(Zone::Local);
-        };
-        Zone::named(name).ok_or_else(|| SyslogError::Zone {
+        let zone = Zone::configured(self.zone.as_deref());
+        zone.map_err(|zone| SyslogError::Zone {
             listen: self.listen.clone(),
-            zone: name.clone(),
+            zone,
         })
     }
 
     fn charset(&self) -> Result<Charset, SyslogError> {
-        let Some(name) = &self.encoding else {
-            return Ok(Charset::Auto);
-        };
-        Charset::named(name).ok_or_else(|| SyslogError::Encoding {
+        let charset = Charset::configured(self.encoding.as_deref());
+        charset.map_err(|encoding| SyslogError::Encoding {
             listen: self.listen.clone(),
-            encoding: name.clone(),
+            encoding,
         })
     }
 

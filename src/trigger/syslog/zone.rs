@@ -21,6 +21,14 @@ impl Zone {
         name.parse().ok().map(Self::Named)
     }
 
+    /// The zone of a configuration's key; the error is the name that is none.
+    pub(in crate::trigger) fn configured(name: Option<&str>) -> Result<Self, String> {
+        let Some(name) = name else {
+            return Ok(Self::Local);
+        };
+        Self::named(name).ok_or_else(|| name.to_owned())
+    }
+
     /// What a clock on the wall shows.
     pub(in crate::trigger) fn wall(self, at: Timestamp) -> NaiveDateTime {
         let ns = i64::try_from(at.as_ns()).unwrap_or(i64::MAX);
