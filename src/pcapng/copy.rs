@@ -5,21 +5,18 @@
 //! takes a quarter off the cost of large packets (docs/PERFORMANCE.md).
 
 /// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
-/// Shorter copies go the plain way: a line that is not filled as a whole costs more past the cache.
-#[cfg(target_arch = "x86_64")]
-const STREAMED_MIN: usize = 256;
+pub const LINE: usize = 64;
 
 /// Copies `src` to `dst`, which are of one length. Nobody, this thread included, may look at `dst` before
-/// [`settle`] was called.
+/// [`settle`] was called. A line that is not filled as a whole costs more past the cache than in it, so
+/// those at both ends go the plain way; the caller sees to it that there are few.
 ///
 /// # Panics
 /// When the lengths differ, as `copy_from_slice` does.
 #[inline]
 pub fn streamed(dst: &mut [u8], src: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    if src.len() >= STREAMED_MIN && whole_lines(dst, src).is_some() {
+    if whole_lines(dst, src).is_some() {
         return;
     }
     dst.copy_from_slice(src);

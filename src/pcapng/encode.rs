@@ -3,12 +3,13 @@
 //! Header blocks go into a `Vec`; packets go straight into a caller's slice, because the capture
 //! thread encodes into mapped memory and must not allocate.
 
-use crate::pcapng::copy::streamed;
 use crate::pcapng::{BLOCK_EPB, BLOCK_IDB, BLOCK_SHB, OPT_COMMENT, OPT_END};
 use crate::time::Timestamp;
 
 /// Bytes of an Enhanced Packet Block around its packet data.
 pub const EPB_OVERHEAD: usize = 32;
+/// Of these, before the packet data.
+const EPB_HEAD: usize = 28;
 
 const SHB_HARDWARE: u16 = 2;
 const SHB_OS: u16 = 3;
@@ -106,62 +107,41 @@ pub fn epb(
     original_len: u32,
     data: &[u8],
 ) -> Option<usize> {
-    epb_by(
-        dst,
-        interface_id,
-        at,
-        original_len,
-        data,
-        <[u8]>::copy_from_slice,
-    )
-}
-
-/// The same past the cache, for who does not read it again: nobody may look at `dst` before
-/// [`settle`](super::copy::settle).
-#[inline]
-pub fn epb_streamed(
-    dst: &mut [u8],
-    interface_id: u32,
-    at: Timestamp,
-    original_len: u32,
-    data: &[u8],
-) -> Option<usize> {
-    epb_by(dst, interface_id, at, original_len, data, streamed)
-}
-
-#[inline]
-fn epb_by(
-    dst: &mut [u8],
-    interface_id: u32,
-    at: Timestamp,
-    original_len: u32,
-    data: &[u8],
-    copy: impl FnOnce(&mut [u8], &[u8]),
-) -> Option<usize> {
     let len = epb_len(data.len());
-    let total = u32::try_from(len).ok()?.to_le_bytes();
-    let caplen = u32::try_from(data.len()).ok()?.to_le_bytes();
     let dst = dst.get_mut(..len)?;
-    let (head, rest) = dst.split_first_chunk_mut::<28>()?;
+    let (head, rest) = dst.split_first_chunk_mut()?;
     let (body, tail) = rest.split_last_chunk_mut::<4>()?;
-    let (high, low) = split_timestamp(at);
-    let words: [[u8; 4]; 7] = [
-        BLOCK_EPB.to_le_bytes(),
-        total,
-        interface_id.to_le_bytes(),
-        high.to_le_bytes(),
-        low.to_le_bytes(),
-        caplen,
-        original_len.to_le_bytes(),
-    ];
-    head.copy_from_slice(words.as_flattened());
+    *head = epb_head(len, interface_id, at, original_len, data.len())?;
     // Zero whole words first: a fill of nought to three bytes would be a call for every packet.
     if let Some(last) = body.last_chunk_mut::<4>() {
         *last = [0; 4];
     }
-    copy(body.get_mut(..data.len())?, data);
-    *tail = total;
+    body.get_mut(..data.len())?.copy_from_slice(data);
+    *tail = u32::try_from(len).ok()?.to_le_bytes();
     Some(len)
+}
+
+/// What stands before the packet in an Enhanced Packet Block of `len` bytes in all and `caplen` bytes
+/// of packet. Behind it: zeros to a multiple of four, and `len` once more.
+#[inline]
+pub fn epb_head(
+    len: usize,
+    interface_id: u32,
+    at: Timestamp,
+    original_len: u32,
+    caplen: usize,
+) -> Option<[u8; EPB_HEAD]> {
+    let (high, low) = split_timestamp(at);
+    let words: [[u8; 4]; EPB_HEAD / 4] = [
+        BLOCK_EPB.to_le_bytes(),
+        u32::try_from(len).ok()?.to_le_bytes(),
+        interface_id.to_le_bytes(),
+        high.to_le_bytes(),
+        low.to_le_bytes(),
+        u32::try_from(caplen).ok()?.to_le_bytes(),
+        original_len.to_le_bytes(),
+    ];
+    words.as_flattened().first_chunk().copied()
 }
 
 /// The high and low words of a block timestamp.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
-//! ([`fanout`]), which take their packets from a `source`; [`writer`] encodes packets into [`slots`], mapped
-//! memory that outlives the process; [`keeper`] is a second thread that writes them to a
+//! ([`fanout`]), which take their packets from a `source`; [`writer`] puts packets together in a `stage` and hands
+//! them on to [`slots`], mapped memory that outlives the process; [`keeper`] is a second thread that writes them to a
 //! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
 //! accounting, a line a second.
@@ -42,6 +42,7 @@ pub mod shared;
 pub mod slots;
 pub mod socket;
 mod source;
+mod stage;
 pub mod store;
 pub mod sync;
 pub mod watch;

@@ -7,12 +7,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
-use crate::pcapng::encode::{epb_len, epb_streamed};
+use crate::pcapng::encode::epb_len;
 use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample};
 use crate::recorder::ledger::{Ledger, Second};
 use crate::recorder::order::Order;
 use crate::recorder::protocol::{Gap, GapCause};
 use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
+use crate::recorder::stage::Stage;
 use crate::time::Timestamp;
 
 /// How far samples and packets may disagree on the order of things.
@@ -80,6 +81,8 @@ pub struct SlotWriter {
     /// Wait for a slot instead of dropping: replay of a file loses nothing by being slow.
     patient: bool,
     fill: Option<SlotFill>,
+    /// What is to be appended to it.
+    stage: Stage,
     next_number: u64,
     /// Length of the slot at its last sample.
     sampled: usize,
@@ -132,6 +135,7 @@ impl SlotWriter {
             events: parts.events,
             patient: parts.patient,
             fill: None,
+            stage: Stage::new(),
             next_number: parts.next_number,
             sampled: 0,
             last_sample: parts.start,
@@ -178,7 +182,7 @@ impl SlotWriter {
 
     /// Whether packets were written, or lost, since the last sample.
     pub fn is_dirty(&self) -> bool {
-        let written = |fill: &SlotFill| fill.len() > self.sampled;
+        let written = |fill: &SlotFill| fill.len() + self.stage.waiting() > self.sampled;
         self.touched || self.fill.as_ref().is_some_and(written) || self.counters != self.accounted
     }
 
@@ -198,6 +202,7 @@ impl SlotWriter {
         if self.order.is_step_back(at) && self.order.step_back(Instant::now()) {
             self.seal(self.last_packet, Vec::new());
         }
+        let need = need + self.stage.waiting();
         if self.fill.as_ref().is_some_and(|fill| fill.room() < need) {
             self.seal(at, Vec::new());
         }
@@ -210,8 +215,7 @@ impl SlotWriter {
             return;
         }
         let Some(fill) = &mut self.fill else { return };
-        if let Some(len) = epb_streamed(fill.tail(), 0, at, original_len, data) {
-            fill.advance(len);
+        if self.stage.packet(fill, at, original_len, data) {
             self.order.packet(at);
             self.counters.written += 1;
             let captured = u64::try_from(data.len()).unwrap_or(0);
@@ -226,7 +230,9 @@ impl SlotWriter {
     /// the kernel gets their memory back.
     #[inline]
     pub fn publish(&mut self) {
-        if let Some(fill) = &mut self.fill {
+        if let Some(fill) = &mut self.fill
+            && self.stage.settle(fill)
+        {
             fill.publish();
         }
     }
@@ -349,9 +355,9 @@ impl SlotWriter {
         };
         let (mut fill, read) = slot.begin(self.next_number, self.order.open(first));
         self.next_number += 1;
-        if let Some(head) = fill.tail().get_mut(..self.header.len()) {
-            head.copy_from_slice(&self.header);
-            fill.commit(self.header.len());
+        self.stage.reset();
+        if self.stage.bytes(&mut fill, &self.header) {
+            fill.publish();
         }
         self.sampled = 0;
         self.fill = Some(fill);
@@ -373,7 +379,8 @@ impl SlotWriter {
         } else {
             at
         };
-        let end = (fill.len() + SAMPLE_LEN).next_multiple_of(BLOCK_BYTES);
+        let len = fill.len() + self.stage.waiting();
+        let end = (len + SAMPLE_LEN).next_multiple_of(BLOCK_BYTES);
         let sample = Sample {
             at,
             start: self.start,
@@ -385,10 +392,9 @@ impl SlotWriter {
             last,
         };
         self.scratch.clear();
-        sample.encode(&mut self.scratch, 0, end - fill.len());
-        if let Some(room) = fill.tail().get_mut(..self.scratch.len()) {
-            room.copy_from_slice(&self.scratch);
-            fill.commit(self.scratch.len());
+        sample.encode(&mut self.scratch, 0, end - len);
+        if self.stage.bytes(fill, &self.scratch) {
+            fill.publish();
         }
         self.sampled = fill.len();
         self.last_sample = at;

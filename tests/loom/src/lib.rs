@@ -20,7 +20,7 @@ pub mod time;
 #[path = "../../../src/pcapng/mod.rs"]
 pub mod pcapng;
 
-/// The two files under test and what they stand on.
+/// The files under test and what they stand on.
 pub mod recorder {
     #[path = "../../../../src/recorder/handover.rs"]
     pub mod handover;
@@ -31,6 +31,8 @@ pub mod recorder {
     #[path = "../../../../src/recorder/protocol.rs"]
     pub mod protocol;
     pub mod slots;
+    #[path = "../../../../src/recorder/stage.rs"]
+    mod stage;
     #[path = "../../../../src/recorder/writer.rs"]
     pub mod writer;
 }
