@@ -83,12 +83,22 @@ fn count_aside(folder: &Path) -> u64 {
 fn remove_hidden(folder: &Path) -> Result<(), IoError> {
     for entry in fs::read_dir(folder).at("list", folder)? {
         let entry = entry.at("list", folder)?;
-        let name = entry.file_name();
-        if is_hidden_segment(&name) {
-            fs::remove_file(entry.path()).at("remove", &entry.path())?;
+        let path = entry.path();
+        if !is_hidden_segment(&entry.file_name()) {
+            continue;
+        }
+        if is_file(&path)? {
+            fs::remove_file(&path).at("remove", &path)?;
+        } else {
+            move_aside(folder, &path, "it is not a file")?;
         }
     }
     Ok(())
+}
+
+/// Whether there is a file, and not a folder, a link or a device.
+fn is_file(path: &Path) -> Result<bool, IoError> {
+    Ok(fs::symlink_metadata(path).at("stat", path)?.is_file())
 }
 
 fn is_hidden_segment(name: &std::ffi::OsStr) -> bool {
@@ -109,7 +119,11 @@ fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
     let Some(bytes) = leftover.bytes.get(..whole) else {
         return Ok(0);
     };
-    let exists = path.exists();
+    let mut exists = fs::symlink_metadata(&path).is_ok();
+    if exists && !is_file(&path)? {
+        move_aside(folder, &path, "it is not a file")?;
+        exists = false;
+    }
     if exists && matches!(inspect(&path)?, Ends::Sealed) {
         return Ok(0);
     }
@@ -339,7 +353,7 @@ fn move_aside(folder: &Path, path: &Path, why: &str) -> Result<(), IoError> {
     let name = path.file_name().unwrap_or_default();
     let mut target: PathBuf = aside.join(name);
     let mut copy = 1;
-    while target.exists() {
+    while fs::symlink_metadata(&target).is_ok() {
         copy += 1;
         let mut numbered = name.to_owned();
         numbered.push(format!(".{copy}"));
@@ -498,5 +512,30 @@ mod tests {
             fs::read(dir.path().join("aside/holiday.pcapng")).unwrap(),
             b"mine"
         );
+    }
+
+    #[test]
+    fn folders_and_links_that_are_named_as_segments_keep_nobody_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: String| dir.path().join(name);
+        let hidden = path(format!(".{}.new", name(4)));
+        fs::create_dir(&hidden).unwrap();
+        fs::write(hidden.join("inside"), b"mine").unwrap();
+        fs::create_dir(path(name(1).to_string())).unwrap();
+        fs::create_dir(path(name(2).to_string())).unwrap();
+        std::os::unix::fs::symlink("nowhere", path(name(3).to_string())).unwrap();
+        let bytes = segment(false);
+        let leftover = Leftover {
+            number: 2,
+            first: at(1000),
+            bytes: &bytes,
+        };
+        let recovered = recover(dir.path(), &[leftover]).unwrap();
+        assert_eq!(
+            (recovered.foreign, recovered.catalog.segments().len()),
+            (4, 1)
+        );
+        let kept = format!("aside/.{}.new/inside", name(4));
+        assert_eq!(fs::read(path(kept)).unwrap(), b"mine");
     }
 }
