@@ -19,6 +19,7 @@
 //! | [`incident`] | journal, life cycle, freeze, seal, manifest, custody, retention |
 //! | [`index`] | SQLite: flows of sealed incidents; a cache that `reindex` rebuilds |
 //! | [`export`] | a window plus a filter as pcapng or pcap, streamed |
+//! | [`drill`] | drills: a marked trigger through the real path of a source, read back as sealed evidence |
 //! | [`web`] | routes, login, events, the embedded UI |
 //! | [`config`], [`cli`], [`daemon`] | assembly: may import anything, nothing imports them |
 
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod daemon;
+pub mod drill;
 pub mod error;
 pub mod export;
 pub mod incident;

@@ -77,6 +77,12 @@ pub enum Command {
         #[command(subcommand)]
         action: Option<IncidentAction>,
     },
+    /// Send a marked, harmless trigger the way of a real one, and see it come back as evidence
+    Drill {
+        /// Which source: its name or listen address, manual, or all [default: all]
+        #[arg(value_name = "SOURCE")]
+        source: Option<String>,
+    },
     /// Write packets of an incident or of the ring to a file
     Export {
         /// The incident; without it, --from and --to name a window of the ring

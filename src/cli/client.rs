@@ -253,6 +253,13 @@ impl Client {
         })
     }
 
+    /// Waits.
+    pub fn pause(&self, span: Duration) {
+        // The timer belongs to the runtime: it is made within.
+        self.runtime
+            .block_on(async { tokio::time::sleep(span).await });
+    }
+
     /// Sends a request; an answer that is no success becomes an error.
     async fn ask(
         &self,

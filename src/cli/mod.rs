@@ -5,6 +5,7 @@
 pub mod args;
 pub mod client;
 pub mod doctor;
+pub mod drill;
 pub mod local;
 pub mod remote;
 pub mod rules;
@@ -91,6 +92,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Incidents {
             action: Some(IncidentAction::Show { id }),
         } => remote::incident(args, id),
+        Command::Drill { source } => drill::run(args, source.as_deref()),
         Command::Export {
             id,
             from,

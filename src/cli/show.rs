@@ -408,7 +408,7 @@ fn string(value: &Value, key: &str) -> String {
 }
 
 /// Foreign text on a terminal: control characters shown, never sent.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
         .collect()

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::drill::DrillConfig;
 use crate::incident::config::{EvidenceConfig, WindowConfig};
 use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
@@ -75,6 +76,8 @@ pub struct Config {
     pub rule: Vec<RuleConfig>,
     /// `[[maintenance]]`
     pub maintenance: Vec<MaintenanceConfig>,
+    /// `[drill]`
+    pub drill: DrillConfig,
 }
 
 /// `[server]`: the process that talks to the network.
@@ -208,7 +211,9 @@ impl Config {
                 hook.name
             ));
         }
-        self.triggers().validate().map_err(|error| text(&error))
+        let triggers = self.triggers();
+        triggers.validate().map_err(|error| text(&error))?;
+        self.drill.check(&triggers.names())
     }
 
     /// What works but is probably not meant, for `check-config` and the log.

@@ -12,6 +12,7 @@ use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
 use crate::config::Config;
 use crate::daemon::{Asked, Signals, clock, indexer, logging, privileges};
+use crate::drill::{self, Drills};
 use crate::incident::{Incidents, Setup};
 use crate::index::Index;
 use crate::recorder::client::Client;
@@ -130,6 +131,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     let setup = Setup {
         evidence: config.evidence.clone(),
         window: config.window,
+        keep_drills: config.drill.keep,
         state_dir: state_dir.clone(),
         ring: config.ring.path.clone(),
         recorder: recorder.clone(),
@@ -146,10 +148,22 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     ));
     let chrony = tokio::spawn(clock::follow(stop.clone()));
     let hooks = std::mem::take(&mut ready.hooks);
+    let targets = std::mem::take(&mut ready.drills);
     let mut tasks = sources::start(ready, &incidents.intake(), &stop)
         .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
     let keys = bound.keys();
     let address = bound.address().map_err(Failure::failed)?;
+    let drills = drill::Parts {
+        config: config.drill.clone(),
+        targets,
+        marks: sources.marks().clone(),
+        incidents: incidents.clone(),
+        state_dir: state_dir.clone(),
+        web: address,
+        tls: config.web.tls().unwrap_or_default(),
+        socket: config.web.socket.clone(),
+    };
+    let drills = Drills::open(drills, stop.clone()).map_err(Failure::failed)?;
     let parts = Parts {
         config: config.web.clone(),
         state_dir,
@@ -161,10 +175,12 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         recorder,
         hooks,
         sources,
+        drills: drills.clone(),
         clock: clock::read,
     };
     let app = App::new(parts, stop.clone()).map_err(Failure::failed)?;
     let mut web = tokio::spawn(web::serve(bound, app, stop.clone()));
+    let schedule = tokio::spawn(drills.keep_schedule());
     tracing::info!(url = config.web.url(address), "serving");
     super::notify_ready();
     let ended = tokio::select! {
@@ -175,7 +191,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     stop.cancel();
     let rest = async {
         while tasks.join_next().await.is_some() {}
-        for task in [engine, indexer, chrony] {
+        for task in [engine, indexer, chrony, schedule] {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task failed");
             }

@@ -1,7 +1,8 @@
 //! What a trigger does: open an incident or join one. Pure decisions over values.
 //!
 //! - A known `dedup_key` joins the incident it opened, however late.
-//! - A person asked: a manual trigger opens an incident of its own.
+//! - A person asked: a manual trigger opens an incident of its own. So does a drill, which nothing
+//!   joins and which promotes nothing.
 //! - Same subject: joins an open incident when its window touches or it comes within the
 //!   cool-down of the last trigger; joins a closed one when the packets of its instant are already
 //!   in it, or it comes within the cool-down. A fault does not join a closed precursor.
@@ -147,7 +148,7 @@ impl Ledger {
         {
             return join(id, life);
         }
-        if trigger.kind == Kind::Manual {
+        if trigger.kind.stands_alone() {
             return Decision::Open(asked);
         }
         let candidates = self.subjects.get(&trigger.subject).into_iter().flatten();
@@ -164,7 +165,7 @@ impl Ledger {
 
     /// The sealed precursors that a trigger which opens an incident promotes, oldest first.
     pub(super) fn promoted(&self, trigger: &Trigger) -> Vec<IncidentId> {
-        if trigger.grade != Grade::Incident || trigger.kind == Kind::Manual {
+        if trigger.grade != Grade::Incident || trigger.kind.stands_alone() {
             return Vec::new();
         }
         let since = instant(trigger).minus(self.config.promote);
@@ -254,7 +255,7 @@ impl Ledger {
         }
         life.triggers += 1;
         let keyed = life.triggers <= KEYS_MAX;
-        if before.is_none() && trigger.kind != Kind::Manual {
+        if before.is_none() && !trigger.kind.stands_alone() {
             self.remember_subject(&trigger.subject, id);
         }
         let key = trigger.dedup_key.clone().filter(|_| keyed);
@@ -390,6 +391,28 @@ mod tests {
             self.ledger.apply(&id, window, trigger);
             (id, window, joined)
         }
+    }
+
+    #[test]
+    fn a_drill_joins_nothing_and_promotes_nothing() {
+        let mut bench = Bench::new();
+        let mut weak = trigger(Kind::Probe, "drill a", 1000);
+        weak.grade = Grade::Precursor;
+        let (precursor, ..) = bench.take(&weak);
+        let mut rehearsal = trigger(Kind::Drill, "drill a", 1001);
+        rehearsal.before = Some(Duration::from_secs(10));
+        rehearsal.after = Some(Duration::from_secs(2));
+        let (first, window, joined) = bench.take(&rehearsal);
+        assert_eq!((joined, window), (false, Window::new(at(991), at(1003))));
+        let (second, _, joined) = bench.take(&rehearsal);
+        assert!(!joined && first != second);
+        bench.ledger.close(&precursor);
+        assert_eq!(bench.ledger.promoted(&rehearsal), []);
+        let (_, _, joined) = bench.take(&trigger(Kind::Syslog, "drill a", 1002));
+        assert!(!joined, "neither the sealed precursor nor a drill");
+        let over = Resolution::new(Kind::Syslog, "s", "drill b", "ok", at(1003), at(1003));
+        bench.take(&trigger(Kind::Drill, "drill b", 1002));
+        assert_eq!(bench.ledger.ending(&over), Ending::Nothing);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Setup {
     pub evidence: EvidenceConfig,
     /// `[window]`.
     pub window: WindowConfig,
+    /// How long a sealed drill is kept.
+    pub keep_drills: Duration,
     /// The server's own directory: `journal/` and the signing key.
     pub state_dir: PathBuf,
     /// `[ring] path`, for gaps and counters.
@@ -137,6 +139,7 @@ pub(super) struct Engine {
     pub(super) evidence: PathBuf,
     pub(super) quota_bytes: u64,
     pub(super) keep_precursors: Duration,
+    pub(super) keep_drills: Duration,
     pub(super) ring: PathBuf,
     pub(super) recorder: Client,
     pub(super) clock: ReadClock,
@@ -346,6 +349,7 @@ impl Incidents {
             evidence: setup.evidence.path,
             quota_bytes: setup.evidence.quota.as_u64(),
             keep_precursors: setup.evidence.keep_precursors,
+            keep_drills: setup.keep_drills,
             ring: setup.ring,
             recorder: setup.recorder,
             clock: setup.clock,

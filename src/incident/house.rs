@@ -13,6 +13,7 @@ use super::id::IncidentId;
 use super::model::State;
 use super::retention::{Holding, Plan, plan};
 use crate::time::Timestamp;
+use crate::trigger::Kind;
 
 /// How soon a trigger that joins a sealed incident is in its timeline.
 const TICK: Duration = Duration::from_secs(1);
@@ -117,14 +118,20 @@ fn take_stock(engine: &Engine) -> Plan {
                 let incident = &item.incident;
                 let sealed = incident.state == State::Sealed;
                 let kept = incident.sealed.map(|at| Timestamp::now().since(at));
-                let expired = kept.is_some_and(|kept| kept > engine.keep_precursors);
+                let drill = incident.trigger.kind == Kind::Drill;
+                let keep = if drill {
+                    engine.keep_drills
+                } else {
+                    engine.keep_precursors
+                };
+                let expired = kept.is_some_and(|kept| kept > keep);
                 let known = item.blobs.clone();
-                (id.clone(), incident.grade, sealed, expired, known)
+                (id.clone(), (incident.grade, drill), sealed, expired, known)
             })
             .collect()
     };
     let mut holdings = Vec::new();
-    for (id, grade, sealed, expired, known) in items {
+    for (id, (grade, drill), sealed, expired, known) in items {
         let blobs = known.unwrap_or_else(|| {
             let found = blobs(&engine.path(&id)).unwrap_or_default();
             if sealed && let Some(item) = engine.table().items.get_mut(&id) {
@@ -135,6 +142,7 @@ fn take_stock(engine: &Engine) -> Plan {
         holdings.push(Holding {
             id,
             grade,
+            drill,
             sealed,
             expired,
             blobs,

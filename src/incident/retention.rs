@@ -1,6 +1,6 @@
 //! What is released, by age and at the quota. Pure.
 //!
-//! Precursors go after their time. At the quota the oldest go first; when only incidents are left and they fill the quota, new
+//! Precursors and drills go after their time. At the quota drills go first, then the oldest precursors; when only incidents are left and they fill the quota, new
 //! precursors are refused and people are told. Incidents never go by themselves.
 
 use std::collections::HashMap;
@@ -24,6 +24,8 @@ pub(super) struct Holding {
     pub(super) id: IncidentId,
     /// Its weight.
     pub(super) grade: Grade,
+    /// Whether it was a rehearsal.
+    pub(super) drill: bool,
     /// Only sealed incidents can be released.
     pub(super) sealed: bool,
     /// Whether it was kept for as long as its weight asks for.
@@ -57,7 +59,7 @@ pub(super) fn plan(holdings: &[Holding], quota_bytes: u64) -> Plan {
         .iter()
         .filter(|holding| holding.sealed && holding.grade == Grade::Precursor)
         .collect();
-    precursors.sort_by(|a, b| a.id.cmp(&b.id));
+    precursors.sort_by(|a, b| (!a.drill, &a.id).cmp(&(!b.drill, &b.id)));
     let mut release = Vec::new();
     for precursor in precursors {
         if left < quota_bytes && !precursor.expired {
@@ -88,6 +90,7 @@ mod tests {
         Holding {
             id: id.parse().unwrap(),
             grade,
+            drill: false,
             sealed: true,
             expired: false,
             blobs: inodes
@@ -123,6 +126,14 @@ mod tests {
         let over = plan(&holdings, 40);
         // Inode 2 stays with the incident, so `a` alone frees too little.
         assert_eq!((ids(&over), over.full), (vec!["a", "b"], false));
+    }
+
+    #[test]
+    fn drills_go_before_every_precursor() {
+        let mut drill = holding("b", Grade::Precursor, &[2]);
+        drill.drill = true;
+        let holdings = [holding("a", Grade::Precursor, &[1]), drill];
+        assert_eq!(ids(&plan(&holdings, 15)), ["b"]);
     }
 
     #[test]

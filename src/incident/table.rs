@@ -16,7 +16,7 @@ use super::model::{
 };
 use super::retention::Blob;
 use crate::time::{Timestamp, Window};
-use crate::trigger::{Grade, Kind, Resolution, Trigger};
+use crate::trigger::{Grade, Resolution, Trigger};
 
 /// Triggers an incident shows in its own timeline; the rest are in `timeline.jsonl`.
 const TIMELINE_MAX: usize = 100;
@@ -342,7 +342,7 @@ impl Table {
             grade: incident.grade,
             triggers: incident.triggers,
         };
-        let subject = (incident.trigger.kind != Kind::Manual).then_some(incident.subject.as_str());
+        let subject = (!incident.trigger.kind.stands_alone()).then_some(incident.subject.as_str());
         self.ledger
             .restore(id, life, subject, saved.dedup_keys.iter().cloned());
         self.items
@@ -380,7 +380,7 @@ impl Table {
             grade: incident.grade,
             triggers: incident.triggers,
         };
-        let subject = (incident.trigger.kind != Kind::Manual).then_some(incident.subject.as_str());
+        let subject = (!incident.trigger.kind.stands_alone()).then_some(incident.subject.as_str());
         self.ledger
             .restore(id, life, subject, item.dedup_keys.iter().cloned());
         self.items.insert(id.clone(), item);
@@ -521,6 +521,7 @@ fn opened(id: &IncidentId, window: Window, trigger: &Trigger) -> Incident {
 mod tests {
     use super::*;
     use crate::incident::config::WindowConfig;
+    use crate::trigger::Kind;
 
     #[test]
     fn a_storm_is_counted_whole_in_few_lines_and_keys() {

@@ -158,6 +158,7 @@ impl Site {
                 ..EvidenceConfig::default()
             },
             window: WindowConfig::default(),
+            keep_drills: Duration::from_hours(48),
             state_dir: self.dir.path().to_owned(),
             ring: self.ring(),
             recorder: Client::new(self.ring().join("control.sock")),

@@ -3,6 +3,7 @@
 
 mod client;
 mod names;
+mod own;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 
 pub use client::{connector, server_name};
 pub use names::of_certificate;
+pub use own::{own_name, to_ourselves};
 pub use server::{Clients, TlsFiles};
 
 /// Why TLS cannot be set up.

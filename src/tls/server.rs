@@ -1,14 +1,15 @@
 //! The listening side: our certificate, its key, and who may connect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 
 use super::{TlsError, authorities, certificates};
 
@@ -42,18 +43,7 @@ impl TlsFiles {
             source,
         })?;
         let provider = Arc::new(ring::default_provider());
-        let verifier = match &self.client_ca {
-            Some(path) => {
-                let roots = Arc::new(authorities("client_ca", path)?);
-                let provider = Arc::clone(&provider);
-                let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                match clients {
-                    Clients::Needed => builder.build()?,
-                    Clients::Asked => builder.allow_unauthenticated().build()?,
-                }
-            }
-            None => WebPkiClientVerifier::no_client_auth(),
-        };
+        let verifier = verifier(self.client_ca.as_deref(), clients, &provider)?;
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
@@ -67,6 +57,23 @@ impl TlsFiles {
             .into_iter()
             .chain(&self.client_ca)
     }
+}
+
+/// Who judges the certificates of callers, by the authorities in this file.
+pub(super) fn verifier(
+    client_ca: Option<&Path>,
+    clients: Clients,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = client_ca else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    };
+    let roots = Arc::new(authorities("client_ca", path)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    Ok(match clients {
+        Clients::Needed => builder.build()?,
+        Clients::Asked => builder.allow_unauthenticated().build()?,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! source acknowledge it to its sender or read on.
 
 pub mod delivery;
+pub mod drill;
 pub mod event_time;
 pub mod journal;
 pub mod lateness;
@@ -12,6 +13,7 @@ pub mod logfile;
 pub mod maintenance;
 pub mod precursor;
 pub mod probe;
+pub mod rehearsal;
 pub mod rules;
 pub mod schedule;
 pub mod several;
@@ -63,6 +65,14 @@ pub enum Kind {
     Symptom,
     /// A rehearsal.
     Drill,
+}
+
+impl Kind {
+    /// Whether each trigger of this kind opens an incident of its own, apart from all others: a
+    /// person asked for it, or it is a rehearsal.
+    pub const fn stands_alone(self) -> bool {
+        matches!(self, Self::Manual | Self::Drill)
+    }
 }
 
 impl fmt::Display for Kind {

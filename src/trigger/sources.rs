@@ -17,6 +17,7 @@ use super::maintenance::{Maintenance, MaintenanceConfig, MaintenanceError};
 use super::precursor::{PrecursorConfig, PrecursorError};
 use super::probe::path::{self, PathConfig, PathError};
 use super::probe::{self, BASELINES, Probe, ProbeConfig, ProbeError, ProbeSockets};
+use super::rehearsal::{Target, Way};
 use super::rules::{Absence, Matching, RuleConfig, RuleError, Rules};
 use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
@@ -224,6 +225,67 @@ impl TriggerConfig {
         listens.chain(paths).chain(journals)
     }
 
+    /// The names of all sources: what a drill can be asked for.
+    pub fn names(&self) -> Vec<String> {
+        let probes = self.probe.iter().map(|one| one.name.clone());
+        let syslog = self.syslog.iter().map(|one| one.listen.clone());
+        let traps = self.trap.iter().map(|one| one.listen.clone());
+        let hooks = self.webhook.iter().map(|one| one.name.clone());
+        let files = self
+            .logfile
+            .iter()
+            .map(|one| one.path.display().to_string());
+        let journals = self.journal.iter().map(JournalConfig::name);
+        let manual = std::iter::once(Kind::Manual.to_string());
+        let all = probes.chain(syslog).chain(traps).chain(hooks);
+        all.chain(files).chain(journals).chain(manual).collect()
+    }
+
+    /// What a drill of each source sends, or why there is no drill of it.
+    fn drills(&self, syslog: &[BoundSyslog], traps: &[BoundTraps]) -> Vec<Target> {
+        let target = |kind, name: &str, way| Target {
+            kind,
+            name: name.to_owned(),
+            way,
+        };
+        let hooks = self.webhook.iter().map(|hook| {
+            let way = webhook::Rehearsal::new(hook).map_err(|error| error.to_string());
+            let way = way.map(|way| Way::Webhook(Box::new(way)));
+            target(Kind::Webhook, &hook.name, way)
+        });
+        let syslog = self.syslog.iter().zip(syslog).map(|(config, bound)| {
+            let way = bound.rehearsal(config);
+            let way = way.map(|way| Way::Syslog(Box::new(way)));
+            target(Kind::Syslog, &config.listen, way)
+        });
+        let traps = self.trap.iter().zip(traps).map(|(config, bound)| {
+            let way = bound.rehearsal().map_err(|error| error.to_string());
+            let way = way.map(|way| Way::Trap(Box::new(way)));
+            target(Kind::Trap, &config.listen, way)
+        });
+        let probes = self.probe.iter();
+        let probes = probes.map(|probe| target(Kind::Probe, &probe.name, Ok(Way::Probe)));
+        let files = self.logfile.iter().map(|file| {
+            let why = "a drill writes into no file of others; drill = true in its [[logfile]] allows one line";
+            let name = file.path.display().to_string();
+            let way = if !file.drill {
+                Err(why.to_owned())
+            } else if name.contains(['*', '?', '[']) {
+                Err("its path names several files; name one in a [[logfile]] of its own".to_owned())
+            } else {
+                Ok(Way::Logfile(file.path.clone()))
+            };
+            target(Kind::Logfile, &name, way)
+        });
+        let journals = self.journal.iter().map(|journal| {
+            let way = journal.rehearsal().map(Way::Journal);
+            target(Kind::Journal, &journal.name(), way)
+        });
+        let manual = target(Kind::Manual, &Kind::Manual.to_string(), Ok(Way::Manual));
+        let all = probes.chain(syslog).chain(traps).chain(hooks);
+        all.chain(files).chain(journals).chain([manual]).collect()
+    }
+
     /// A rule limited to a source that is not there would silently never match.
     fn check_rule_sources(&self) -> Result<(), SourcesError> {
         let kinds = [Kind::Syslog, Kind::Logfile, Kind::Journal].map(|kind| kind.to_string());
@@ -263,6 +325,8 @@ impl TriggerConfig {
         let logfiles: Result<Vec<_>, _> = self.logfile.iter().map(open).collect();
         sources.probes().set_paths(&self.path);
         let with_handle = |probe: Probe| (probe.register(sources), probe);
+        let (syslog, traps) = (bound?, traps?);
+        let drills = self.drills(&syslog, &traps);
         let ready = Ready {
             sources: sources.clone(),
             state_dir: state_dir.to_owned(),
@@ -272,7 +336,8 @@ impl TriggerConfig {
             paths: self.path.clone(),
             precursor: self.precursor.clone(),
             baselines,
-            syslog: bound?
+            drills,
+            syslog: syslog
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
                 .collect(),
@@ -280,7 +345,7 @@ impl TriggerConfig {
                 .into_iter()
                 .map(|journal| (journal.register(sources), journal))
                 .collect(),
-            traps: traps?
+            traps: traps
                 .into_iter()
                 .map(|bound| (bound.register(sources), bound))
                 .collect(),
@@ -322,6 +387,8 @@ pub struct Ready {
     baselines: PathBuf,
     /// Listening; public for the addresses.
     pub syslog: Vec<(SourceHandle, BoundSyslog)>,
+    /// What a drill of each source sends.
+    pub drills: Vec<Target>,
     journals: Vec<(SourceHandle, Journal)>,
     traps: Vec<(SourceHandle, BoundTraps)>,
     logfiles: Vec<(SourceHandle, Logfile)>,

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Kind;
+use super::drill::Marks;
 use super::event_time::{Clock, EventTime, Limits};
 use super::lateness::{Delays, Lateness};
 use super::probe::Probes;
+use super::{Kind, Trigger};
 use crate::time::Timestamp;
 
 /// How a source is doing.
@@ -116,10 +117,11 @@ struct Shared {
     limits: Limits,
     /// What the configuration says of its lateness, and what was learned.
     late: Mutex<(Option<Duration>, Delays)>,
+    marks: Marks,
 }
 
 impl SourceHandle {
-    fn new(kind: Kind, name: &str, limits: Limits) -> Self {
+    fn new(kind: Kind, name: &str, limits: Limits, marks: Marks) -> Self {
         Self {
             shared: Arc::new(Shared {
                 kind,
@@ -129,6 +131,7 @@ impl SourceHandle {
                 counts: Default::default(),
                 limits,
                 late: Mutex::default(),
+                marks,
             }),
         }
     }
@@ -141,6 +144,18 @@ impl SourceHandle {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The trigger of a drill of this source, when `bytes` hold its mark. To be asked before any
+    /// rule: a drill must not be counted, joined or passed over by one.
+    pub fn drill(&self, bytes: &[u8], received: Timestamp) -> Option<Trigger> {
+        let Shared { kind, name, .. } = &*self.shared;
+        self.shared.marks.hear(*kind, name, bytes, received)
+    }
+
+    /// The marks of drills under way.
+    pub fn marks(&self) -> &Marks {
+        &self.shared.marks
     }
 
     /// Adds one to a count.
@@ -277,6 +292,7 @@ pub struct Sources {
     handles: Arc<Mutex<Vec<SourceHandle>>>,
     probes: Probes,
     limits: Limits,
+    marks: Marks,
 }
 
 impl Sources {
@@ -298,7 +314,7 @@ impl Sources {
 
     /// Enters a source and returns its handle.
     pub fn register(&self, kind: Kind, name: &str) -> SourceHandle {
-        let handle = SourceHandle::new(kind, name, self.limits);
+        let handle = SourceHandle::new(kind, name, self.limits, self.marks.clone());
         self.handles
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -309,6 +325,11 @@ impl Sources {
     /// What is known of the probes' targets.
     pub fn probes(&self) -> &Probes {
         &self.probes
+    }
+
+    /// The marks of drills under way.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// All sources, in the order of registration.

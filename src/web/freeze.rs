@@ -17,6 +17,8 @@ use crate::trigger::{Kind, Refused, Trigger};
 
 /// The subject of a freeze without a reason.
 const SUBJECT: &str = "manual freeze";
+/// What drills call this source: a person.
+const MANUAL: &str = "manual";
 /// A longer span is a mistake: it would hold on to the whole ring.
 const SPAN_MAX: Duration = Duration::from_hours(7 * 24);
 
@@ -48,6 +50,10 @@ pub(super) async fn freeze(
     let mut trigger = Trigger::new(Kind::Manual, &principal.name, subject, reason, now, now);
     trigger.before = span("before", body.before.as_deref())?;
     trigger.after = span("after", body.after.as_deref())?;
+    let marks = app.sources().marks();
+    if let Some(drill) = marks.hear(Kind::Manual, MANUAL, reason.as_bytes(), now) {
+        trigger = drill;
+    }
     if trigger.before == Some(Duration::ZERO) && trigger.after == Some(Duration::ZERO) {
         let detail = "before and after are both 0: nothing would be kept";
         return Err(Problem::bad("bad_span", detail));

@@ -17,6 +17,7 @@ use super::lookback::SourcePicture;
 use super::problem::Problem;
 use super::state::App;
 use super::status::Picture;
+use crate::drill::Tally;
 use crate::incident::model::{Incident, State as Stage};
 use crate::recorder::protocol::InterfaceState;
 use crate::time::Timestamp;
@@ -83,6 +84,17 @@ struct Refused {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Drilled {
+    source_kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrillEnd {
+    source_kind: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
@@ -95,7 +107,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     let views = views.await;
     let views = views.map_err(|error| Problem::internal("adding up the probes", error))?;
     let list = app.incidents().list();
-    let page = page(&picture, &list, &app.calls().refused(), &views);
+    let tally = app.drills().tally();
+    let page = page(&picture, &list, &app.calls().refused(), &views, &tally);
     let page = page.map_err(|error| Problem::internal("writing the metrics", error))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], page).into_response())
 }
@@ -105,6 +118,7 @@ fn page(
     all: &[Incident],
     refused_calls: &BTreeMap<&'static str, u64>,
     views: &[ProbeView],
+    tally: &Tally,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("wirewitness");
     let build = Family::<Build, Gauge>::default();
@@ -115,6 +129,7 @@ fn page(
     server(&mut registry, picture);
     incidents(&mut registry, all);
     probes(&mut registry, views);
+    drills(&mut registry, tally);
     let refused = Family::<Refused, Counter>::default();
     for (&reason, &count) in refused_calls {
         refused.get_or_create(&Refused { reason }).inc_by(count);
@@ -123,6 +138,42 @@ fn page(
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
+}
+
+fn drills(registry: &mut Registry, tally: &Tally) {
+    let ended = Family::<DrillEnd, Counter>::default();
+    for (&(kind, result), &count) in &tally.ended {
+        let source_kind = kind.to_string();
+        ended
+            .get_or_create(&DrillEnd {
+                source_kind,
+                result,
+            })
+            .inc_by(count);
+    }
+    registry.register("drills", "Drills that ended", ended);
+    let last = Family::<Drilled, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let took = Family::<Drilled, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    for (kind, (at, span)) in &tally.passed {
+        let of = Drilled {
+            source_kind: kind.to_string(),
+        };
+        let since_epoch = at.since(Timestamp::MIN).as_secs_f64();
+        last.get_or_create(&of).set(since_epoch);
+        took.get_or_create(&of).set(span.as_secs_f64());
+    }
+    registry.register_with_unit(
+        "drill_last_success_timestamp",
+        "When the last drill passed",
+        Unit::Seconds,
+        last,
+    );
+    registry.register_with_unit(
+        "drill_last_success_duration",
+        "How long the last drill that passed took",
+        Unit::Seconds,
+        took,
+    );
 }
 
 fn interfaces(registry: &mut Registry, picture: &Picture) {
@@ -559,6 +610,14 @@ mod tests {
         sources.probes().views(Timestamp::now())
     }
 
+    fn tally() -> Tally {
+        let took = Duration::from_millis(2500);
+        Tally {
+            ended: BTreeMap::from([((Kind::Syslog, "passed"), 4)]),
+            passed: BTreeMap::from([(Kind::Syslog, (Timestamp::from_ns(1_500_000_000), took))]),
+        }
+    }
+
     #[test]
     fn every_counter_has_its_line_and_foreign_names_stay_on_theirs() {
         let page = page(
@@ -566,6 +625,7 @@ mod tests {
             &[],
             &BTreeMap::from([("bad_token", 3)]),
             &views(),
+            &tally(),
         )
         .unwrap();
         for line in [
@@ -581,6 +641,9 @@ mod tests {
             "wirewitness_clock_max_error_seconds 0.0015",
             "wirewitness_clock_steps_total 2",
             r#"wirewitness_probe_sent_total{probe="edge"} 0"#,
+            r#"wirewitness_drills_total{source_kind="syslog",result="passed"} 4"#,
+            r#"wirewitness_drill_last_success_timestamp_seconds{source_kind="syslog"} 1.5"#,
+            r#"wirewitness_drill_last_success_duration_seconds{source_kind="syslog"} 2.5"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n{page}");
         }
@@ -595,6 +658,7 @@ mod tests {
             &[],
             &BTreeMap::from([("bad_token", 3)]),
             &views(),
+            &tally(),
         )
         .unwrap();
         let samples = page.lines().filter(|line| !line.starts_with('#'));

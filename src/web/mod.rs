@@ -8,6 +8,7 @@ mod body;
 mod bundle;
 mod config;
 mod download;
+mod drills;
 mod events;
 mod flows;
 mod freeze;

@@ -13,7 +13,8 @@ use super::guard::guard;
 use super::problem::Problem;
 use super::state::App;
 use super::{
-    assets, bundle, events, flows, freeze, health, hooks, incidents, metrics, openapi, pcap, probes,
+    assets, bundle, drills, events, flows, freeze, health, hooks, incidents, metrics, openapi,
+    pcap, probes,
 };
 use super::{session, status, timeline};
 
@@ -60,6 +61,8 @@ pub(super) const ROUTES: &[Route] = &[
     route(Method::GET, "/api/v1/status", VIEWER, |method| on(method, status::status)),
     route(Method::GET, "/api/v1/probes", VIEWER, |method| on(method, probes::all)),
     route(Method::GET, "/api/v1/probes/{name}", VIEWER, |method| on(method, probes::one)),
+    route(Method::GET, "/api/v1/drills", VIEWER, |method| on(method, drills::board)),
+    route(Method::POST, "/api/v1/drills", ANALYST, |method| on(method, drills::begin)),
     route(Method::GET, "/api/v1/incidents", VIEWER, |method| on(method, incidents::list)),
     route(Method::POST, "/api/v1/incidents", ANALYST, |method| on(method, freeze::freeze)),
     route(Method::GET, "/api/v1/incidents/{id}", VIEWER, |method| on(method, incidents::one)),

@@ -13,6 +13,7 @@ use super::accounts::AccountError;
 use super::auth::Auth;
 use super::hooks::Calls;
 use super::status::Board;
+use crate::drill::Drills;
 use crate::incident::Incidents;
 use crate::incident::manifest::ClockState;
 use crate::index::Index;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub hooks: Vec<Hook>,
     /// How the sources are doing.
     pub sources: Sources,
+    /// The drills.
+    pub drills: Drills,
     /// Asks the kernel about its clock.
     pub clock: fn() -> ClockState,
 }
@@ -114,6 +117,10 @@ impl App {
 
     pub(super) fn sources(&self) -> &Sources {
         &self.shared.parts.sources
+    }
+
+    pub(super) fn drills(&self) -> &Drills {
+        &self.shared.parts.drills
     }
 
     pub(super) fn hook(&self, name: &str) -> Option<&Hook> {

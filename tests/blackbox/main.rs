@@ -19,6 +19,7 @@ mod comparison;
 mod crash;
 mod demo;
 mod device;
+mod drills;
 mod fanout;
 mod freeze;
 mod goals;

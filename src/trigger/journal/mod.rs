@@ -79,6 +79,18 @@ impl JournalConfig {
         format!("journal {}", parts.join(" "))
     }
 
+    /// The identifier under which a drill writes to this journal, or why it cannot.
+    pub fn rehearsal(&self) -> Result<String, String> {
+        if self.directory.is_some() {
+            return Err("it is not this machine's own journal".to_owned());
+        }
+        if !self.units.is_empty() {
+            return Err("only its units write to it; a drill is none of them".to_owned());
+        }
+        let usual = || "wirewitness".to_owned();
+        Ok(self.identifiers.first().cloned().unwrap_or_else(usual))
+    }
+
     /// Checks all that can be checked without starting the reader.
     pub fn validate(&self) -> Result<(), JournalError> {
         for (key, words) in [("units", &self.units), ("identifiers", &self.identifiers)] {
@@ -278,7 +290,11 @@ impl Journal {
                 handle.count(Count::Malformed);
                 continue;
             };
-            let found = self.judge(&entry, rules, received, handle);
+            let drill = handle.drill(&entry.line, received);
+            let found = match drill {
+                Some(drill) => vec![drill],
+                None => self.judge(&entry, rules, received, handle),
+            };
             handle.count_by(Count::Matched, u64::from(!found.is_empty()));
             triggers.extend(found);
             cursor = entry.cursor.or(cursor);

@@ -51,6 +51,9 @@ pub struct LogfileConfig {
     /// How late lines usually come: one without a time of its own is filed this much earlier.
     #[serde(default, skip_serializing_if = "Duration::is_zero", with = "span")]
     pub late: Duration,
+    /// Whether a drill may append a line to it; otherwise it is never written to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drill: bool,
 }
 
 /// Why a log file cannot be followed.
@@ -368,6 +371,9 @@ impl Follower {
         handle.count(Count::Received);
         if line.cut {
             handle.count(Count::Oversized);
+        }
+        if let Some(drill) = handle.drill(&line.bytes, received) {
+            return vec![drill];
         }
         let bytes = self.charset.decode(&line.bytes);
         // Times are read where they matter, and of some others, to learn how late lines come.

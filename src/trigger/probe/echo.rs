@@ -4,7 +4,7 @@
 //! and an identifier can be guessed.
 
 use super::icmp_error::IcmpErrorKind;
-use super::stamp::Stamp;
+use super::stamp::{STAMP_BYTES, Stamp};
 
 const HEADER_BYTES: usize = 8;
 const IPV6_HEADER_BYTES: usize = 40;
@@ -57,13 +57,29 @@ pub fn encode(family: Family, id: u16, stamp: &Stamp, payload_bytes: usize) -> V
     packet.extend_from_slice(&seq.to_be_bytes());
     packet.extend_from_slice(&stamp.encode());
     packet.resize(HEADER_BYTES + payload_bytes, 0);
+    sum(family, &mut packet);
+    packet
+}
+
+/// The request with `more` behind the stamp.
+pub fn encode_with(family: Family, id: u16, stamp: &Stamp, more: &[u8]) -> Vec<u8> {
+    let mut packet = encode(family, id, stamp, STAMP_BYTES);
+    packet.extend_from_slice(more);
+    sum(family, &mut packet);
+    packet
+}
+
+/// Puts the checksum in its place.
+fn sum(family: Family, packet: &mut [u8]) {
+    if let Some(field) = packet.get_mut(2..4) {
+        field.fill(0);
+    }
     if family == Family::V4 {
-        let sum = checksum(&packet).to_be_bytes();
+        let sum = checksum(packet).to_be_bytes();
         if let Some(field) = packet.get_mut(2..4) {
             field.copy_from_slice(&sum);
         }
     }
-    packet
 }
 
 /// What a received message says about one of our probes; `None` for everything else. `raw` tells
@@ -156,6 +172,14 @@ mod tests {
             checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
             0x220d
         );
+    }
+
+    #[test]
+    fn what_follows_the_stamp_is_summed_up_too() {
+        let packet = encode_with(Family::V4, 0x1234, &STAMP, b"mark!");
+        assert!(packet.ends_with(b"mark!"));
+        assert_eq!(checksum(&packet), 0);
+        assert_eq!(quoted(Family::V4, &packet), Some(STAMP));
     }
 
     #[test]

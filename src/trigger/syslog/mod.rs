@@ -5,6 +5,7 @@ mod encoding;
 pub mod framing;
 mod message;
 mod receive;
+mod rehearsal;
 mod tcp;
 mod udp;
 mod zone;
@@ -22,13 +23,14 @@ use tokio_rustls::TlsAcceptor;
 
 pub use encoding::Charset;
 pub use message::Message;
+pub use rehearsal::{Rehearsal, Transport};
 pub use zone::Zone;
 
 use super::delivery::Delivery;
 use super::logfile::LEARN_FROM;
 use super::rules::{Line, Rules};
 use super::status::{Count, SourceState, Sources};
-use super::{Kind, Trigger};
+use super::{Kind, Trigger, drill};
 use crate::time::{Timestamp, span};
 use crate::tls::{Clients, TlsError, TlsFiles};
 
@@ -310,6 +312,13 @@ impl BoundSyslog {
         }
     }
 
+    /// What a drill sends here, or why it cannot. `config` is the listener's own.
+    pub fn rehearsal(&self, config: &SyslogConfig) -> Result<Rehearsal, String> {
+        let address = self.local_addr().map_err(|error| error.to_string())?;
+        let listen = config.parse().map_err(|error| error.to_string())?;
+        Rehearsal::new(drill::reach(address), &listen)
+    }
+
     /// Enters the listener in the registry; runs until the delivery's token is cancelled.
     pub async fn run(self, rules: Arc<Rules>, delivery: Delivery) {
         let handle = delivery.handle().clone();
@@ -362,8 +371,12 @@ impl Judge {
         let handle = delivery.handle();
         handle.count(Count::Received);
         let frame = self.charset.decode(frame);
+        let line = Message::line_of(&frame);
+        if let Some(drill) = handle.drill(line, received) {
+            return vec![drill];
+        }
         // Most lines concern no rule: of these the time of one in some is learned from.
-        let concern = self.rules.concern(Message::line_of(&frame));
+        let concern = self.rules.concern(line);
         if !concern && !handle.get(Count::Received).is_multiple_of(LEARN_FROM) {
             return Vec::new();
         }

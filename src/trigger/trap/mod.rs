@@ -10,6 +10,7 @@ mod engine;
 mod event;
 mod names;
 mod pdu;
+mod rehearsal;
 mod security;
 mod usm;
 
@@ -23,11 +24,12 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use config::{TrapConfig, TrapError, TrapUser};
+pub use rehearsal::Rehearsal;
 pub use usm::{Auth, Priv};
 
-use super::Kind;
 use super::delivery::{Delivery, Stopping};
 use super::status::{Count, SourceHandle, SourceState, Sources};
+use super::{Kind, drill};
 use crate::time::Timestamp;
 use config::Choice;
 use event::{Event, Told};
@@ -87,6 +89,14 @@ impl BoundTraps {
         self.socket.local_addr()
     }
 
+    /// What a drill sends here.
+    pub fn rehearsal(&self) -> io::Result<Rehearsal> {
+        Ok(Rehearsal {
+            address: drill::reach(self.local_addr()?),
+            guard: self.guard.clone(),
+        })
+    }
+
     /// Receives until the delivery's token is cancelled.
     pub async fn run(self, delivery: Delivery) {
         let handle = delivery.handle().clone();
@@ -139,6 +149,7 @@ impl BoundTraps {
                 }
             };
             let told = Told::new(&notice, from.ip());
+            let drill = handle.drill(&notice.raw_variables, Timestamp::now());
             let inform = notice
                 .inform
                 .then_some((notice.request_id, notice.raw_variables));
@@ -152,12 +163,15 @@ impl BoundTraps {
                     }
                 }
             }
-            let event = self.choice.takes(&told.name, &told.oid).then(|| {
-                handle.count(Count::Matched);
-                let received = Timestamp::now();
-                let at = handle.file(None, received).at;
-                told.event(&self.name, from.ip(), at, received)
-            });
+            let event = match drill {
+                Some(drill) => Some(Event::Trigger(Box::new(drill))),
+                None => self.choice.takes(&told.name, &told.oid).then(|| {
+                    handle.count(Count::Matched);
+                    let received = Timestamp::now();
+                    let at = handle.file(None, received).at;
+                    told.event(&self.name, from.ip(), at, received)
+                }),
+            };
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                 break;
             };

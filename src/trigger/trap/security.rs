@@ -73,7 +73,7 @@ pub(super) enum Incoming {
 pub(super) type Refused = (Refusal, Option<Vec<u8>>);
 
 /// Decides whose messages are taken.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Guard {
     communities: Vec<String>,
     users: Vec<User>,
@@ -106,6 +106,12 @@ impl Guard {
             salt: getrandom::u64().unwrap_or(1),
             refused: 0,
         }
+    }
+
+    /// For tests: version 3 alone.
+    #[cfg(test)]
+    pub(super) fn forget_communities(&mut self) {
+        self.communities.clear();
     }
 
     /// What a datagram says, if its sender may say anything.
@@ -214,6 +220,30 @@ impl Guard {
         );
         let reply = self.seal(header.id, Some(&user), header.user, answer, now);
         Ok(Incoming::Notice(Box::new(notice), reply))
+    }
+
+    /// A notification of ours that we would take: with a community, else as the first user, in
+    /// whose messages we are the engine that counts.
+    pub(super) fn notification(&mut self, pdu: &[u8], now: Instant) -> Vec<u8> {
+        if let Some(community) = self.communities.first() {
+            let community = ber::write(ber::OCTETS, community.as_bytes());
+            let parts = [ber::write_integer(1), community, pdu.to_vec()];
+            return ber::write_all(ber::SEQUENCE, &parts);
+        }
+        let Some(user) = self.users.first().cloned() else {
+            return Vec::new();
+        };
+        let scoped = ber::write_all(
+            ber::SEQUENCE,
+            &[
+                ber::write(ber::OCTETS, self.engine.id()),
+                ber::write(ber::OCTETS, b""),
+                pdu.to_vec(),
+            ],
+        );
+        // A copy of what receives: its salts must not come twice.
+        self.salt = getrandom::u64().unwrap_or(1);
+        self.seal(1, Some(&user), user.name.as_bytes(), scoped, now)
     }
 
     fn is_timely(&mut self, header: &Header<'_>, ours: bool, now: Instant) -> bool {

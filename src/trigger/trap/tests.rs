@@ -198,3 +198,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_drill_is_taken_as_its_senders_are() {
+    let with_community = guard();
+    let mut without = guard();
+    without.forget_communities();
+    for guard in [with_community, without] {
+        let rehearsal = Rehearsal {
+            address: "127.0.0.1:162".parse().unwrap(),
+            guard: guard.clone(),
+        };
+        let mut guard = guard;
+        for mark in ["one", "two"] {
+            let opened = guard.open(&rehearsal.datagram(mark), Instant::now());
+            let Ok(Incoming::Notice(notice, _)) = opened else {
+                panic!("{opened:?}");
+            };
+            assert!(!notice.inform);
+            assert!(notice.raw_variables.ends_with(mark.as_bytes()));
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod loose;
 mod mapping;
 mod pagerduty;
 mod redact;
+mod rehearsal;
 mod report;
 mod senders;
 mod signature;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 pub use auth::{Caller, Denied, Headers};
 pub use config::{HookError, HookKind, WebhookConfig, validate_all};
 pub use mapping::Mapping;
+pub use rehearsal::{Call, Rehearsal};
 pub use report::Event;
 pub use signature::Dialect;
 pub use when::Zone;
@@ -145,6 +147,7 @@ impl Hook {
     ) -> Result<Vec<Event>, BodyError> {
         self.handle.count(Count::Received);
         let read = self.read(&caller.headers, body, received);
+        let read = read.map(|events| self.or_drill(events, body, received));
         match &read {
             Ok(events) => {
                 if !events.is_empty() {
@@ -157,6 +160,22 @@ impl Hook {
             Err(_) => self.handle.count(Count::Malformed),
         }
         read
+    }
+
+    /// A drill is one only if its body was understood as a fault, and then nothing else.
+    fn or_drill(&self, events: Vec<Event>, body: &[u8], received: Timestamp) -> Vec<Event> {
+        let fault = events
+            .iter()
+            .any(|event| matches!(event, Event::Trigger(_)));
+        let drill = if fault {
+            self.handle.drill(body, received)
+        } else {
+            None
+        };
+        match drill {
+            Some(drill) => vec![Event::Trigger(Box::new(drill))],
+            None => events,
+        }
     }
 
     fn read(

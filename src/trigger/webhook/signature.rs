@@ -123,6 +123,48 @@ impl Signatures {
         Err(Denied::Signature(what.to_owned()))
     }
 
+    /// The headers with which a caller signs `body`, as one that is called `id`.
+    pub(super) fn sign(&self, id: &str, body: &[u8], now: Timestamp) -> Vec<(String, String)> {
+        let Some(Secret(secret)) = self.secrets.first() else {
+            return Vec::new();
+        };
+        let dialect = match self.dialect {
+            Dialect::Auto => Dialect::Grafana,
+            dialect => dialect,
+        };
+        let stamp = (now.as_ns() / 1_000_000_000).to_string();
+        let mut headers = Vec::new();
+        let mut prefix = String::new();
+        match (dialect, &self.timestamp_header) {
+            (Dialect::Grafana, Some(name)) => {
+                prefix = format!("{stamp}:");
+                headers.push((name.clone(), stamp));
+            }
+            (Dialect::Standard, _) => {
+                prefix = format!("{id}.{stamp}.");
+                headers.push(("webhook-id".to_owned(), id.to_owned()));
+                headers.push(("webhook-timestamp".to_owned(), stamp));
+            }
+            _ => {}
+        }
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key(dialect, secret)) else {
+            return Vec::new();
+        };
+        mac.update(prefix.as_bytes());
+        mac.update(body);
+        let digest = mac.finalize().into_bytes();
+        let shown = match dialect {
+            Dialect::Auto | Dialect::Grafana => hex::encode(digest),
+            Dialect::Pagerduty => format!("v1={}", hex::encode(digest)),
+            Dialect::Github => format!("sha256={}", hex::encode(digest)),
+            Dialect::Standard => format!("v1,{}", Base64::encode_string(&digest)),
+            Dialect::Splunk => Base64::encode_string(&digest),
+        };
+        let usual = || dialect.header().to_owned();
+        headers.push((self.header.clone().unwrap_or_else(usual), shown));
+        headers
+    }
+
     fn expected(&self) -> String {
         match (&self.header, self.dialect) {
             (Some(header), _) => header.clone(),

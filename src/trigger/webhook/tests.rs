@@ -792,3 +792,73 @@ proptest! {
         }
     }
 }
+
+fn drilled(config: &WebhookConfig) {
+    let sources = Sources::default();
+    let hook = Hook::from_config(config, &sources).unwrap();
+    let window = (Duration::from_secs(10), Duration::from_secs(2));
+    let issued = sources.marks().issue(Kind::Webhook, "h", window).unwrap();
+    let now = at(RECEIVED);
+    let call = Rehearsal::new(config).unwrap().call(&issued.mark, now);
+    let token = call.path.strip_prefix("/hooks/h").unwrap();
+    let token = token.strip_prefix('/').map(|shown| {
+        let decoded = percent_encoding::percent_decode_str(shown).decode_utf8();
+        decoded.unwrap().into_owned()
+    });
+    let caller = Caller {
+        headers: call.headers.into_iter().collect(),
+        token,
+        ..Caller::default()
+    };
+    hook.admit(&caller).unwrap();
+    hook.check(&caller, &call.body, now).unwrap();
+    let take = || hook.accept(&caller, &call.body, now).unwrap();
+    let drill =
+        |events: &[Event], kind| matches!(events, [Event::Trigger(one)] if one.kind == kind);
+    let what = (config.kind, config.hmac);
+    assert!(drill(&take(), Kind::Drill), "{what:?}");
+    assert!(
+        drill(&take(), Kind::Webhook),
+        "{what:?}: sent again it is ordinary"
+    );
+}
+
+#[test]
+fn every_hook_hears_its_own_drill() {
+    let plain = |kind| WebhookConfig::new("h", kind);
+    for kind in KINDS {
+        let token = "s3cret/token ?".to_owned().into();
+        drilled(&WebhookConfig {
+            token,
+            ..plain(kind)
+        });
+    }
+    for hmac in [
+        Dialect::Auto,
+        Dialect::Grafana,
+        Dialect::Pagerduty,
+        Dialect::Github,
+        Dialect::Standard,
+        Dialect::Splunk,
+    ] {
+        for stamp in [None, Some("X-Stamp".to_owned())] {
+            drilled(&WebhookConfig {
+                token: "s3cret".to_owned().into(),
+                basic: "user:pass".to_owned().into(),
+                hmac_secret: "whsec_c2VjcmV0LW9mLXRoZS10ZXN0".to_owned().into(),
+                hmac,
+                hmac_timestamp_header: stamp,
+                ..plain(HookKind::Generic)
+            });
+        }
+    }
+    for each in ["", "each = \"/data/list\""] {
+        let map =
+            format!("{each}\nsubject = [\"/a~1b/0/name\", \"/title\"]\ntext = \"/a~1b/0/text\"");
+        drilled(&WebhookConfig {
+            token: "s3cret".to_owned().into(),
+            map: Some(toml::from_str(&map).unwrap()),
+            ..plain(HookKind::Generic)
+        });
+    }
+}

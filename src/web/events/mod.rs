@@ -2,6 +2,7 @@
 
 mod pending;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::serve::Peer;
 use super::state::App;
+use crate::drill::Drill;
 use crate::incident::Change;
 use crate::time::Timestamp;
 use pending::{News, Pending};
@@ -42,6 +44,7 @@ pub(super) async fn events(
     let (waiting, events) = mpsc::channel(WAITING_MAX);
     let watch = Watch {
         changes: app.incidents().subscribe(),
+        drills: app.drills().subscribe(),
         peer: peer.map(|Extension(peer)| peer),
         app,
         headers,
@@ -64,6 +67,7 @@ struct Watch {
     peer: Option<Peer>,
     headers: HeaderMap,
     changes: broadcast::Receiver<Change>,
+    drills: broadcast::Receiver<Drill>,
     waiting: mpsc::Sender<Event>,
     patience: Duration,
 }
@@ -73,6 +77,8 @@ impl Watch {
     async fn run(mut self) {
         let stop = self.app.stop().clone();
         let mut pending = Pending::new(self.app.incidents().list());
+        // The latest of each drill; a watcher that missed some reads them all again.
+        let mut drills: BTreeMap<String, Drill> = BTreeMap::new();
         let mut status_due = false;
         let mut status = tokio::time::interval(STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -93,6 +99,11 @@ impl Watch {
                     Err(RecvError::Lagged(_)) => pending.refill(self.app.incidents().list()),
                     Err(RecvError::Closed) => return,
                 },
+                drill = self.drills.recv() => match drill {
+                    Ok(drill) => drop(drills.insert(drill.id.clone(), drill)),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
                 _ = round.tick(), if pending.can_begin_round() => pending.begin_round(),
                 _ = status.tick() => {
                     if !self.still_logged_in() {
@@ -100,13 +111,15 @@ impl Watch {
                     }
                     status_due = true;
                 }
-                room = self.waiting.reserve(), if status_due || pending.is_in_round() => {
+                room = self.waiting.reserve(), if status_due || !drills.is_empty() || pending.is_in_round() => {
                     let Ok(room) = room else {
                         return;
                     };
                     let event = if std::mem::take(&mut status_due) {
                         let picture = self.app.board().picture(&self.app).await;
                         Event::default().event("status").json_data(&*picture)
+                    } else if let Some((_, drill)) = drills.pop_first() {
+                        Event::default().event("drill").json_data(drill)
                     } else if let Some(news) = pending.next() {
                         about(&news)
                     } else {

@@ -60,6 +60,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     let (waiting, mut unread) = mpsc::channel(WAITING_MAX);
     let watch = Watch {
         changes: site.app.incidents().subscribe(),
+        drills: site.app.drills().subscribe(),
         peer: None,
         headers: get_as("/", &token).headers().clone(),
         app: site.app.clone(),

@@ -22,6 +22,7 @@ use tower::ServiceExt;
 
 use super::serve::Peer;
 use super::{Accounts, App, Parts, Role, WebConfig, routes};
+use crate::drill::{self, DrillConfig, Drills};
 use crate::incident::{ClockState, EvidenceConfig, Incidents, Setup, WindowConfig};
 use crate::index::Index;
 use crate::recorder::client::Client;
@@ -97,6 +98,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
     let setup = Setup {
         evidence,
         window: WindowConfig::default(),
+        keep_drills: std::time::Duration::from_hours(48),
         state_dir: dir.to_owned(),
         ring: dir.join("ring"),
         recorder: recorder.clone(),
@@ -108,6 +110,16 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
     let hook = WebhookConfig {
         token: "hook-token-1".to_owned().into(),
         ..WebhookConfig::new("monitoring", HookKind::Generic)
+    };
+    let drills = drill::Parts {
+        config: DrillConfig::default(),
+        targets: Vec::new(),
+        marks: sources.marks().clone(),
+        incidents: incidents.clone(),
+        state_dir: dir.to_owned(),
+        web: SocketAddr::from(([127, 0, 0, 1], 0)),
+        tls: None,
+        socket: dir.join("api.sock"),
     };
     let parts = Parts {
         config: WebConfig {
@@ -125,6 +137,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
         recorder,
         hooks: Hook::all(&[hook], &sources).unwrap(),
         sources,
+        drills: Drills::open(drills, stop.clone()).unwrap(),
         clock: ClockState::default,
     };
     (parts, engine)

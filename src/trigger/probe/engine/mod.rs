@@ -5,6 +5,8 @@
 //! everything that waits in the sockets is taken in. Nothing here waits for a name server, a disk
 //! or the journal.
 
+mod rehearsal;
+
 use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -37,6 +39,7 @@ use crate::time::Timestamp;
 use crate::trigger::precursor::{Edge, Sign};
 use crate::trigger::status::{Count, SourceState};
 use crate::trigger::{Grade, Kind, Trigger};
+use rehearsal::{FIRST_NUMBER, Rehearsal};
 
 /// The largest answer looked at; ours are far smaller.
 const ANSWER_BYTES_MAX: usize = 2048;
@@ -100,6 +103,9 @@ pub(super) struct Engine {
     blind: Option<(Instant, Instant)>,
     asleep: Duration,
     buffer: Vec<u8>,
+    rehearsals: Vec<Rehearsal>,
+    /// Drills so far.
+    drills: u64,
 }
 
 impl Engine {
@@ -144,6 +150,8 @@ impl Engine {
             blind: None,
             asleep: asleep(),
             buffer: vec![0; ANSWER_BYTES_MAX],
+            rehearsals: Vec::new(),
+            drills: 0,
         })
     }
 
@@ -169,6 +177,7 @@ impl Engine {
                     Due::Judge(place, seq) => self.judge(place, seq),
                 }
             }
+            self.rehearse(Instant::now());
             self.flush();
             last = Instant::now();
             planned = self.next(last);
@@ -269,6 +278,9 @@ impl Engine {
         let Some(stamp) = stamp.filter(|stamp| self.is_ours(stamp)) else {
             return;
         };
+        if self.answered(&stamp, arrival.note, said.is_some()) {
+            return;
+        }
         let place = usize::try_from(stamp.probe).unwrap_or(usize::MAX);
         let Some(target) = self.targets.get_mut(place) else {
             return;
@@ -309,6 +321,10 @@ impl Engine {
         let (Some(from), Some(id)) = (arrival.from, dns::id(packet)) else {
             return;
         };
+        if self.resolved(from, id, arrival.note) {
+            return;
+        }
+        let packet = self.buffer.get(..arrival.bytes).unwrap_or_default();
         let Some(&place) = self.queries.get(&(from, id)) else {
             return;
         };
@@ -519,6 +535,10 @@ impl Engine {
         let Some(connecting) = self.connecting.remove(&number) else {
             return;
         };
+        if connecting.seq >= FIRST_NUMBER {
+            self.dialled(&connecting);
+            return;
+        }
         let Some(target) = self.targets.get_mut(connecting.place) else {
             return;
         };
