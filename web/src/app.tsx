@@ -6,6 +6,7 @@ import { follow } from "./api/live";
 import type { Session } from "./api/types";
 import { Loading } from "./components/Failure";
 import { useWords } from "./i18n";
+import { DrillsPage } from "./pages/drills/DrillsPage";
 import { IncidentPage } from "./pages/incident/IncidentPage";
 import { IncidentsPage } from "./pages/Incidents";
 import { LoginPage } from "./pages/Login";
@@ -77,6 +78,8 @@ function Page({ session, route }: { session: Session; route: Route }): JSX.Eleme
       return <IncidentsPage filter={route.filter} />;
     case "probes":
       return <ProbesPage name={route.name} />;
+    case "drills":
+      return <DrillsPage role={session.role} id={route.id} />;
     case "incident":
       return <IncidentPage id={route.id} role={session.role} />;
     default:

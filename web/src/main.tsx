@@ -6,6 +6,7 @@ import "./styles/shell.css";
 import "./styles/overview.css";
 import "./styles/incident.css";
 import "./styles/probes.css";
+import "./styles/drills.css";
 
 import { App } from "./app";
 

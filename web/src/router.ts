@@ -7,6 +7,7 @@ export type Route =
   | { page: "incidents"; filter: { state: string; grade: string; q: string } }
   | { page: "incident"; id: string }
   | { page: "probes"; name: string }
+  | { page: "drills"; id: string }
   | { page: "login"; link: string }
   | { page: "unknown" };
 
@@ -26,6 +27,9 @@ export function parseRoute(hash: string): Route {
   }
   if (parts[0] === "probes" && parts.length <= 2) {
     return { page: "probes", name: decode(parts[1] ?? "") };
+  }
+  if (parts[0] === "drills" && parts.length <= 2) {
+    return { page: "drills", id: decode(parts[1] ?? "") };
   }
   return { page: "unknown" };
 }

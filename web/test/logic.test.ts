@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 
-import type { Incident, InterfaceStatus, Rates } from "../src/api/types";
+import type { Drill, Incident, InterfaceStatus, Rates } from "../src/api/types";
 import { flowFilter, withVlan } from "../src/filter";
 import { around } from "../src/pages/incident/DownloadPanel";
 import { endpoint, firstOrder } from "../src/pages/incident/FlowTable";
 import { withoutName } from "../src/pages/incident/CompletenessCard";
 import { columns, unrecorded } from "../src/pages/incident/RateChart";
 import { bands, marks } from "../src/pages/probes/ProbeChart";
+import { latest, marksOf, spans } from "../src/pages/drills/marks";
+import { withDrill } from "../src/pages/drills/useDrills";
 import { pathText } from "../src/pages/probes/ProbesPage";
 import { roundTrip } from "../src/format/quantity";
 import { en } from "../src/i18n/en";
@@ -55,6 +57,36 @@ describe("probes", () => {
 
   it("have round trips of three digits", () => {
     expect([0.000_085, 0.001_234, 2.5].map((s) => roundTrip(s, "en").replace(/\s/, " "))).toEqual(["85 µs", "1.23 ms", "2.5 s"]);
+  });
+});
+
+describe("drills", () => {
+  const drill = (id: string, source: string, outcome: Drill["outcome"]): Drill => ({
+    id, source, outcome, kind: "syslog", asked_by: "schedule", started: "2026-11-23T10:00:00Z",
+    steps: [{ step: "sent", after_ns: 100 }, { step: "sealed", after_ns: 400, detail: "7 packets" }],
+  });
+  const all = [drill("4", "a", "running"), drill("3", "a", "passed"), drill("2", "b", "failed"), drill("1", "a", "failed")];
+
+  it("are marked by source, the oldest first", () => {
+    expect(marksOf({ kind: "syslog", name: "a" }, all).map((one) => one.id)).toEqual(["1", "3", "4"]);
+  });
+
+  it("count by their latest result", () => {
+    expect(latest(all).map((one) => one.id)).toEqual(["3", "2"]);
+  });
+
+  it("have steps that follow each other", () => {
+    expect(spans(drill("1", "a", "passed"))).toEqual([
+      { step: "sent", from: 0, to: 0.25, ns: 100, detail: "" },
+      { step: "sealed", from: 0.25, to: 1, ns: 300, detail: "7 packets" },
+    ]);
+  });
+
+  it("get on in their place", () => {
+    const board = { sources: [], next: null, drills: all };
+    expect(withDrill(board, drill("4", "a", "passed")).drills.map((one) => one.outcome)).toEqual(["passed", "passed", "failed", "failed"]);
+    expect(withDrill(board, drill("5", "b", "running")).drills[0]?.id).toBe("5");
+    expect(withDrill(board, drill("3", "a", "running"))).toBe(board);
   });
 });
 

@@ -1,4 +1,4 @@
-import type { Flows, FlowSort, Incident, Probe, ProbeBoard, ProbeFindings, Problem, Rates, Session, Status } from "./types";
+import type { Drill, DrillBoard, Flows, FlowSort, Incident, Probe, ProbeBoard, ProbeFindings, Problem, Rates, Session, Status } from "./types";
 
 /** A refusal by the server, or no answer at all (`status` 0, code `unreachable`). */
 export class ApiError extends Error {
@@ -108,6 +108,8 @@ export const api = {
   probes: () => json<ProbeBoard>("/api/v1/probes"),
   probe: (name: string) => json<Probe>(`/api/v1/probes/${encodeURIComponent(name)}`),
   probesOf: (id: string) => json<ProbeFindings>(`${incidentPath(id)}/probes`),
+  drills: () => json<DrillBoard>("/api/v1/drills"),
+  drill: (source: string) => json<{ drills: Drill[] }>("/api/v1/drills", post({ source })),
   freeze: (wish: FreezeRequest) => json<{ incident: string }>("/api/v1/incidents", post(wish)),
   rates: (id: string, buckets: number) =>
     json<Rates>(`${incidentPath(id)}/timeline${query({ buckets })}`),

@@ -4,7 +4,7 @@ import { parseInstant, toMs } from "../format/instant";
 import { askSession } from "../session";
 import { Store } from "../store";
 import { api } from "./client";
-import type { Incident, Status } from "./types";
+import type { Drill, Incident, Status } from "./types";
 
 /** Seconds of rates kept for the sparklines. */
 export const HISTORY_SECONDS = 120;
@@ -34,6 +34,14 @@ const changes = new Set<(change: Changed) => void>();
 export function onChange(listener: (change: Changed) => void): () => void {
   changes.add(listener);
   return () => changes.delete(listener);
+}
+
+const drills = new Set<(drill: Drill) => void>();
+
+/** Calls back when a drill got on. */
+export function onDrill(listener: (drill: Drill) => void): () => void {
+  drills.add(listener);
+  return () => drills.delete(listener);
 }
 
 function tell(change: Changed): void {
@@ -98,6 +106,10 @@ export function follow(): () => void {
     source.addEventListener("released", (event) => {
       const released = parsed<{ id: string }>(event);
       if (released) tell({ released: released.id });
+    });
+    source.addEventListener("drill", (event) => {
+      const drill = parsed<Drill>(event);
+      if (drill) for (const listener of [...drills]) listener(drill);
     });
     source.onerror = fail;
   };

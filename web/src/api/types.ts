@@ -320,6 +320,38 @@ export interface ProbeFindings {
   provisional: boolean;
 }
 
+export type DrillOutcome = "running" | "passed" | "failed" | "interrupted";
+
+export interface Drill {
+  id: string;
+  kind: Kind;
+  source: string;
+  /** `schedule` or an account. */
+  asked_by: string;
+  started: string;
+  ended?: string | null;
+  outcome: DrillOutcome;
+  why?: string | null;
+  failed_at?: string | null;
+  incident?: string | null;
+  steps: { step: string; after_ns: number; detail?: string }[];
+  sighting?: { at: string; interface: string; after_ns: number } | null;
+  notes?: string[];
+}
+
+export interface Drillable {
+  kind: Kind;
+  name: string;
+  cannot: string | null;
+}
+
+export interface DrillBoard {
+  sources: Drillable[];
+  next: string | null;
+  /** Newest first. */
+  drills: Drill[];
+}
+
 /** RFC 9457. */
 export interface Problem {
   title: string;

@@ -53,6 +53,12 @@ export function GradeBadge({ grade }: { grade: Grade }): JSX.Element {
   return <Badge tone="quiet" text={t.incidents.grades[grade] ?? grade} state={grade} />;
 }
 
+/** A rehearsal, not a fault. */
+export function DrillBadge(): JSX.Element {
+  const { t } = useWords();
+  return <Badge tone="quiet" text={t.kinds.drill} state="drill" />;
+}
+
 export function InterfaceBadge({ state }: { state: InterfaceState }): JSX.Element {
   const { t } = useWords();
   const look: Record<InterfaceState, [Tone, IconName]> = {

@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 
 import type { Incident } from "../api/types";
-import { GradeBadge, StateBadge, VerdictBadge } from "../components/Badge";
+import { DrillBadge, GradeBadge, StateBadge, VerdictBadge } from "../components/Badge";
 import { Foreign } from "../components/Foreign";
 import { Moment } from "../components/Moment";
 import { bytes, count } from "../format/quantity";
@@ -41,7 +41,7 @@ function Row({ incident }: { incident: Incident }): JSX.Element {
     <tr data-testid="incident-row" data-id={incident.id} data-state={incident.state}>
       <td class="subject">
         <a href={incidentHref(incident.id)}>{subject === "" ? t.incidents.noSubject : <Foreign text={subject} />}</a>
-        {incident.grade === "precursor" && <GradeBadge grade={incident.grade} />}
+        {incident.trigger.kind === "drill" ? <DrillBadge /> : incident.grade === "precursor" && <GradeBadge grade={incident.grade} />}
       </td>
       <td data-label={t.incidents.state}>
         <StateBadge state={incident.state} />

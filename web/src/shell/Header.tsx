@@ -35,6 +35,9 @@ export function Header({ session, route }: { session: Session; route: Route }): 
         <a href="#/probes" aria-current={here(route.page === "probes")} data-testid="nav-probes">
           {t.nav.probes}
         </a>
+        <a href="#/drills" aria-current={here(route.page === "drills")} data-testid="nav-drills">
+          {t.nav.drills}
+        </a>
       </nav>
       <div class="tools">
         <ZoneSwitch />

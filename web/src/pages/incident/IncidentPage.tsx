@@ -4,7 +4,7 @@ import { useCallback, useEffect, useState } from "preact/hooks";
 import { api, ApiError } from "../../api/client";
 import { onChange } from "../../api/live";
 import type { Flow, Incident, Role } from "../../api/types";
-import { GradeBadge, StateBadge, VerdictBadge } from "../../components/Badge";
+import { DrillBadge, GradeBadge, StateBadge, VerdictBadge } from "../../components/Badge";
 import { Failure, Loading } from "../../components/Failure";
 import { Foreign } from "../../components/Foreign";
 import { Icon } from "../../components/Icon";
@@ -112,7 +112,7 @@ function Found({ incident, role }: { incident: Incident; role: Role }): JSX.Elem
         <div class="badges">
           <StateBadge state={incident.state} testid="incident-state" />
           <VerdictBadge verdict={incident.completeness.verdict} />
-          {incident.grade === "precursor" && <GradeBadge grade={incident.grade} />}
+          {incident.trigger.kind === "drill" ? <DrillBadge /> : incident.grade === "precursor" && <GradeBadge grade={incident.grade} />}
         </div>
       </div>
       <Progress incident={incident} />

@@ -12,6 +12,7 @@ import { useWords } from "../../i18n";
 import { mayHandlePackets } from "../../session";
 import { useStore } from "../../store";
 import { IncidentTable } from "../IncidentTable";
+import { DrillHint } from "./DrillHint";
 import { FreezeDialog } from "./FreezeDialog";
 import { Health } from "./Health";
 import { InterfaceCard } from "./InterfaceCard";
@@ -41,6 +42,7 @@ export function OverviewPage({ role }: { role: Role }): JSX.Element {
       ) : (
         <>
           <Health status={status} />
+          <DrillHint />
           <section aria-labelledby="interfaces">
             <h2 id="interfaces">{t.overview.interfaces}</h2>
             {status.interfaces.length === 0 && !status.recorder.reachable ? (
