@@ -45,6 +45,7 @@ snmptrap|snmp|sends traps and informs of every version
 icinga2|icinga2-bin|notifies us with the shipped command
 openssl|openssl|signs webhooks independently of us
 prometheus-alertmanager|prometheus-alertmanager|posts real alerts to us
+/usr/bin/aiosmtpd|python3-aiosmtpd|a mail server that takes our notifications
 chromium|chromium|the browser of the UI tests
 /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc|fonts-noto-cjk|Japanese in the browser of the UI tests
 '

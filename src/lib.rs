@@ -20,6 +20,7 @@
 //! | [`index`] | SQLite: flows of sealed incidents; a cache that `reindex` rebuilds |
 //! | [`export`] | a window plus a filter as pcapng or pcap, streamed |
 //! | [`drill`] | drills: a marked trigger through the real path of a source, read back as sealed evidence |
+//! | [`notify`] | news of incidents and of our own trouble, told by hook, chat, mail and syslog |
 //! | [`web`] | routes, login, events, the embedded UI |
 //! | [`config`], [`cli`], [`daemon`] | assembly: may import anything, nothing imports them |
 
@@ -33,6 +34,7 @@ pub mod error;
 pub mod export;
 pub mod incident;
 pub mod index;
+pub mod notify;
 pub mod packet;
 pub mod pcapng;
 pub mod recorder;

@@ -134,6 +134,12 @@ pub enum Command {
         #[command(subcommand)]
         action: RuleAction,
     },
+    /// Who is told of incidents and troubles
+    Notify {
+        /// What to do
+        #[command(subcommand)]
+        action: NotifyAction,
+    },
     /// Accounts of the web interface
     User {
         /// What to do
@@ -176,6 +182,16 @@ pub enum RuleAction {
         /// Where the lines come from: syslog, logfile, or a listen address or path of the configuration
         #[arg(long, value_name = "SOURCE", default_value = "syslog")]
         source: String,
+    },
+}
+
+/// What can be done with those who are told.
+#[derive(Debug, Subcommand)]
+pub enum NotifyAction {
+    /// Have the server send a test message, and say whether it arrived
+    Test {
+        /// The [[notify]] of this name
+        name: String,
     },
 }
 

@@ -483,6 +483,12 @@ pub fn incident_path(id: &str, below: &str) -> String {
     format!("/api/v1/incidents/{id}{below}")
 }
 
+/// The path that tries whether a target is told. The name is escaped.
+pub fn notify_path(name: &str) -> String {
+    let name = utf8_percent_encode(name, PLAIN);
+    format!("/api/v1/notify/{name}/test")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::args::{Args, Command, IncidentAction, RuleAction};
+use crate::cli::args::{Args, Command, IncidentAction, NotifyAction, RuleAction};
 use crate::cli::remote::{Export, Freeze};
 use crate::config::Config;
 use crate::daemon;
@@ -119,6 +119,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Rule {
             action: RuleAction::Test { file, source },
         } => rules::test(args, file, source),
+        Command::Notify {
+            action: NotifyAction::Test { name },
+        } => remote::test_notification(args, name),
         Command::User { action } => local::user(args, action),
         Command::Token { action } => local::token(args, action),
         Command::Completions { shell } => local::completions(*shell),

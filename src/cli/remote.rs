@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::args::{Args, Format};
-use crate::cli::client::{Client, ClientError, incident_path};
+use crate::cli::client::{Client, ClientError, incident_path, notify_path};
 use crate::cli::{Failure, load_config, show};
 use crate::incident::model::Incident;
 
@@ -120,6 +120,16 @@ pub fn status(args: &Args) -> Result<(), Failure> {
     } else {
         show::text(&show::status(&status))
     }
+}
+
+/// `notify test NAME`
+pub fn test_notification(args: &Args, name: &str) -> Result<(), Failure> {
+    let path = notify_path(name);
+    let answer: Value = client(args)?.post(&path, &json!({})).map_err(failure)?;
+    if args.json {
+        return show::json(&answer);
+    }
+    show::line(&show::tested(&answer))
 }
 
 /// What `export` was asked for.

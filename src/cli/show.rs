@@ -202,6 +202,17 @@ pub fn status(status: &Value) -> String {
         out.push_str(&lookback_text(source));
     }
     out.push_str(&maintenance_text(status));
+    for target in server
+        .get("notify")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        add(
+            &mut out,
+            format_args!("{:<10} {}\n", "notify", target_text(target)),
+        );
+    }
     for path in status
         .get("paths")
         .and_then(Value::as_array)
@@ -297,6 +308,42 @@ fn maintenance_text(status: &Value) -> String {
         );
     }
     text
+}
+
+/// Who is told, and whether that works.
+fn target_text(target: &Value) -> String {
+    let mut text = format!(
+        "{} ({}): {}, {} sent",
+        plain(&string(target, "name")),
+        plain(&string(target, "kind")),
+        plain(&string(target, "state")),
+        number(target, "sent")
+    );
+    for (key, words) in [
+        ("waiting", "waiting"),
+        ("failed", "refused"),
+        ("dropped", "dropped"),
+    ] {
+        let count = number(target, key);
+        if count > 0 {
+            add(&mut text, format_args!(", {count} {words}"));
+        }
+    }
+    if string(target, "state") == "failing" {
+        let error = plain(&string(target, "last_error"));
+        add(&mut text, format_args!(": {error}"));
+    }
+    text
+}
+
+/// What came of a test message.
+pub fn tested(answer: &Value) -> String {
+    format!(
+        "{}: delivered to {} in {} ms",
+        plain(&string(answer, "target")),
+        plain(&string(answer, "to")),
+        number(answer, "milliseconds")
+    )
 }
 
 /// The clock, and when it was set last.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::drill::DrillConfig;
 use crate::incident::config::{EvidenceConfig, WindowConfig};
+use crate::notify::{self, NotifyConfig, WatchConfig};
 use crate::packet::filter::BpfFilter;
 use crate::recorder::config::{CaptureConfig, RingConfig};
 use crate::tls::Clients;
@@ -78,6 +79,10 @@ pub struct Config {
     pub maintenance: Vec<MaintenanceConfig>,
     /// `[drill]`
     pub drill: DrillConfig,
+    /// `[[notify]]`
+    pub notify: Vec<NotifyConfig>,
+    /// `[watch]`
+    pub watch: WatchConfig,
 }
 
 /// `[server]`: the process that talks to the network.
@@ -213,6 +218,7 @@ impl Config {
         }
         let triggers = self.triggers();
         triggers.validate().map_err(|error| text(&error))?;
+        notify::validate_all(&self.notify, &self.watch).map_err(|error| text(&error))?;
         self.drill.check(&triggers.names())
     }
 
@@ -264,6 +270,17 @@ impl Config {
                     warnings.push(format!(
                         "[[webhook]] {}: {key}: fewer than {GOOD_TOKEN_BYTES} characters can be guessed; `openssl rand -hex 24` makes a good one",
                         hook.name
+                    ));
+                }
+            }
+        }
+        for target in &self.notify {
+            for (key, file) in target.secret_files() {
+                if let Err(error) = fs::read_to_string(file) {
+                    let file = file.display();
+                    warnings.push(format!(
+                        "[[notify]] {}: {key}_file: {file}: {error}",
+                        target.name
                     ));
                 }
             }

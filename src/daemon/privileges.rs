@@ -115,7 +115,7 @@ impl Access {
 
 /// What the server keeps in its state directory, by the beginning of its names. Nothing else there
 /// is ever given away.
-const SERVER_FILES: [&str; 10] = [
+const SERVER_FILES: [&str; 11] = [
     "journal",
     "baselines",
     "tails",
@@ -123,6 +123,7 @@ const SERVER_FILES: [&str; 10] = [
     "accounts.",
     "sessions.",
     "links.",
+    "notify.",
     "index.sqlite",
     "signing-key",
     "api.sock",

@@ -15,6 +15,7 @@ use crate::daemon::{Asked, Signals, clock, indexer, logging, privileges};
 use crate::drill::{self, Drills};
 use crate::incident::{Incidents, Setup};
 use crate::index::Index;
+use crate::notify;
 use crate::recorder::client::Client;
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::maintenance::Maintenance;
@@ -37,11 +38,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .triggers()
         .bind(&state_dir, &sources)
         .map_err(Failure::usage)?;
+    let targets = notify::open(&config.notify).map_err(Failure::usage)?;
     let gave_up_root = become_server(&config)?;
     let opened = Opened {
         sources,
         bound,
         ready,
+        targets,
         gave_up_root,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -113,6 +116,7 @@ struct Opened {
     sources: Sources,
     bound: Bound,
     ready: Ready,
+    targets: Vec<notify::Target>,
     gave_up_root: bool,
 }
 
@@ -123,6 +127,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         sources,
         bound,
         mut ready,
+        targets,
         gave_up_root,
     } = opened;
     let stop = CancellationToken::new();
@@ -148,14 +153,24 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     ));
     let chrony = tokio::spawn(clock::follow(stop.clone()));
     let hooks = std::mem::take(&mut ready.hooks);
-    let targets = std::mem::take(&mut ready.drills);
+    let drilled = std::mem::take(&mut ready.drills);
     let mut tasks = sources::start(ready, &incidents.intake(), &stop)
         .map_err(|error| Failure::Failed(format!("start the trigger sources: {error}")))?;
     let keys = bound.keys();
+    let told = notify::Parts {
+        watch: config.watch.clone(),
+        state_dir: state_dir.clone(),
+        evidence_quota_bytes: config.evidence.quota.as_u64(),
+        incidents: incidents.clone(),
+        recorder: recorder.clone(),
+        sources: sources.clone(),
+        clock: clock::read,
+    };
+    let (notifier, mut telling) = notify::start(targets, told, &stop);
     let address = bound.address().map_err(Failure::failed)?;
     let drills = drill::Parts {
         config: config.drill.clone(),
-        targets,
+        targets: drilled,
         marks: sources.marks().clone(),
         incidents: incidents.clone(),
         state_dir: state_dir.clone(),
@@ -176,6 +191,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
         hooks,
         sources,
         drills: drills.clone(),
+        notifier,
         clock: clock::read,
     };
     let app = App::new(parts, stop.clone()).map_err(Failure::failed)?;
@@ -191,6 +207,7 @@ async fn serve(args: &Args, config: Config, opened: Opened) -> Result<Asked, Fai
     stop.cancel();
     let rest = async {
         while tasks.join_next().await.is_some() {}
+        while telling.join_next().await.is_some() {}
         for task in [engine, indexer, chrony, schedule] {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task failed");

@@ -17,7 +17,7 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 
 /// Replaces `path` with `content`: after a crash it holds the old content or the new, whole.
 /// `data` and `name` say what the two syncs are for.
-pub(super) fn replace(
+pub(crate) fn replace(
     path: &Path,
     content: &[u8],
     mode: u32,

@@ -11,7 +11,7 @@ mod chain;
 pub mod config;
 pub mod custody;
 mod decide;
-mod durable;
+pub(crate) mod durable;
 pub mod engine;
 pub mod explain;
 mod folder;

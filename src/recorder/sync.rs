@@ -60,6 +60,8 @@ pub enum Site {
     KeyData,
     /// Names of the signing key's files.
     KeyName,
+    /// What waits to be told, and what was.
+    Notifications,
 }
 
 /// Makes a file's content durable, and of its metadata what is needed to read it.

@@ -19,6 +19,8 @@ use super::state::App;
 use super::status::Picture;
 use crate::drill::Tally;
 use crate::incident::model::{Incident, State as Stage};
+use crate::notify::TargetStatus;
+use crate::notify::status::TargetState;
 use crate::recorder::protocol::InterfaceState;
 use crate::time::Timestamp;
 use crate::trigger::probe::ProbeView;
@@ -95,6 +97,17 @@ struct DrillEnd {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTarget {
+    target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    target: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
 }
@@ -128,6 +141,7 @@ fn page(
     interfaces(&mut registry, picture);
     server(&mut registry, picture);
     incidents(&mut registry, all);
+    notifications(&mut registry, &picture.server.notify);
     probes(&mut registry, views);
     drills(&mut registry, tally);
     let refused = Family::<Refused, Counter>::default();
@@ -485,6 +499,34 @@ fn probes(registry: &mut Registry, views: &[ProbeView]) {
     }
 }
 
+fn notifications(registry: &mut Registry, targets: &[TargetStatus]) {
+    let told = Family::<Told, Counter>::default();
+    let waiting = Family::<OfTarget, Gauge>::default();
+    let up = Family::<OfTarget, Gauge>::default();
+    for of in targets {
+        let results = [
+            ("sent", of.sent),
+            ("failed", of.failed),
+            ("dropped", of.dropped),
+        ];
+        for (result, count) in results {
+            let target = of.name.clone();
+            told.get_or_create(&Told { target, result }).inc_by(count);
+        }
+        let target = OfTarget {
+            target: of.name.clone(),
+        };
+        let waits = i64::try_from(of.waiting).unwrap_or(i64::MAX);
+        waiting.get_or_create(&target).set(waits);
+        up.get_or_create(&target)
+            .set(i64::from(of.state == TargetState::Ok));
+    }
+    registry.register("notifications", "Notifications, by what came of them", told);
+    registry.register("notifications_waiting", "Notifications that wait", waiting);
+    let help = "Whether the last notification arrived";
+    registry.register("notify_up", help, up);
+}
+
 fn incidents(registry: &mut Registry, all: &[Incident]) {
     let by_state = Family::<OfState, Gauge>::default();
     let states = [
@@ -585,6 +627,17 @@ mod tests {
                     Timestamp::from_ns(901_500_000_000),
                 ),
                 maintenance: Vec::new(),
+                notify: vec![TargetStatus {
+                    name: "ops".to_owned(),
+                    kind: crate::notify::config::NotifyKind::Slack,
+                    state: TargetState::Failing,
+                    sent: 3,
+                    failed: 1,
+                    dropped: 0,
+                    waiting: 2,
+                    last_sent: None,
+                    last_error: None,
+                }],
             },
             clock: ClockPicture {
                 state: ClockState {

@@ -21,6 +21,7 @@ mod links;
 mod listen;
 mod lookback;
 mod metrics;
+mod notify;
 mod openapi;
 mod pcap;
 mod probes;

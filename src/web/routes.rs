@@ -13,8 +13,8 @@ use super::guard::guard;
 use super::problem::Problem;
 use super::state::App;
 use super::{
-    assets, bundle, drills, events, flows, freeze, health, hooks, incidents, metrics, openapi,
-    pcap, probes,
+    assets, bundle, drills, events, flows, freeze, health, hooks, incidents, metrics, notify,
+    openapi, pcap, probes,
 };
 use super::{session, status, timeline};
 
@@ -59,6 +59,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(Method::POST, "/api/v1/logout", VIEWER, |method| on(method, session::logout)),
     route(Method::GET, "/api/v1/session", VIEWER, |method| on(method, session::session)),
     route(Method::GET, "/api/v1/status", VIEWER, |method| on(method, status::status)),
+    route(Method::POST, "/api/v1/notify/{name}/test", ADMIN, |method| on(method, notify::test)),
     route(Method::GET, "/api/v1/probes", VIEWER, |method| on(method, probes::all)),
     route(Method::GET, "/api/v1/probes/{name}", VIEWER, |method| on(method, probes::one)),
     route(Method::GET, "/api/v1/drills", VIEWER, |method| on(method, drills::board)),

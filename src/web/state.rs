@@ -17,6 +17,7 @@ use crate::drill::Drills;
 use crate::incident::Incidents;
 use crate::incident::manifest::ClockState;
 use crate::index::Index;
+use crate::notify::Notifier;
 use crate::recorder::client::Client;
 use crate::time::Timestamp;
 use crate::trigger::status::Sources;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub sources: Sources,
     /// The drills.
     pub drills: Drills,
+    /// Who is told of incidents and troubles.
+    pub notifier: Notifier,
     /// Asks the kernel about its clock.
     pub clock: fn() -> ClockState,
 }
@@ -121,6 +124,10 @@ impl App {
 
     pub(super) fn drills(&self) -> &Drills {
         &self.shared.parts.drills
+    }
+
+    pub(super) fn notifier(&self) -> &Notifier {
+        &self.shared.parts.notifier
     }
 
     pub(super) fn hook(&self, name: &str) -> Option<&Hook> {

@@ -15,6 +15,7 @@ use super::state::App;
 use crate::clock::Step;
 use crate::incident::manifest::ClockState;
 use crate::incident::model;
+use crate::notify::TargetStatus;
 use crate::recorder::protocol::{ClockStatus, InterfaceStatus};
 use crate::time::Timestamp;
 use crate::trigger::maintenance::MaintenanceStatus;
@@ -98,6 +99,7 @@ pub(super) struct Server {
     pub(super) problems: Vec<String>,
     pub(super) sources: Vec<SourcePicture>,
     pub(super) maintenance: Vec<MaintenanceStatus>,
+    pub(super) notify: Vec<TargetStatus>,
 }
 
 /// The file system of ring and evidence; null where it cannot be asked.
@@ -172,6 +174,7 @@ async fn take_picture(app: &App) -> Picture {
             problems: app.incidents().problems(),
             sources,
             maintenance: app.incidents().intake().maintenance().status(now),
+            notify: app.notifier().status(),
         },
         clock: ClockPicture::new(app.clock(), seen),
         disk: disk(app.state_dir()),

@@ -29,6 +29,7 @@ mod lateness;
 mod links;
 mod live;
 mod maintenance;
+mod notify;
 mod power;
 mod probes;
 mod readable;

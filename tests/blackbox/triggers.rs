@@ -48,7 +48,7 @@ impl Drop for Traffic {
 pub(crate) struct Running {
     pub(crate) site: Site,
     pub(crate) server: Server,
-    _recorder: Recorder,
+    pub(crate) recorder: Recorder,
     _traffic: Traffic,
     pub(crate) mirror: Mirror,
 }
@@ -77,7 +77,7 @@ impl Running {
         Some(Self {
             site,
             server,
-            _recorder: recorder,
+            recorder,
             _traffic: traffic,
             mirror,
         })
@@ -395,7 +395,7 @@ fn a_dropped_icmp_path_is_noticed_by_the_probe() {
     let running = Running {
         site,
         server,
-        _recorder: recorder,
+        recorder,
         _traffic: traffic,
         mirror,
     };

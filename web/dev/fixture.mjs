@@ -97,6 +97,15 @@ const SOURCES =
         { kind: "webhook", name: "carrier-portal", state: "ok", detail: "last call yesterday", triggers: 2, lateness: lateness(2400, 5400, 7200), lookback: lookback("no", 5700, 1440), too_late: 2 },
       ];
 
+const TARGETS =
+  SCENARIO === "empty"
+    ? []
+    : [
+        { name: "ops", kind: "slack", state: "ok", sent: 18, failed: 0, dropped: 0, waiting: 0, last_sent: "2026-11-23T10:02:12.481000000Z", last_error: null },
+        { name: "noc", kind: "email", state: "failing", sent: 11, failed: 2, dropped: 0, waiting: 7, last_sent: null, last_error: "Connection error: failed to connect: Connection refused (os error 111)" },
+        { name: "siem", kind: "syslog", state: "ok", sent: 0, failed: 0, dropped: 0, waiting: 0, last_sent: null, last_error: null },
+      ];
+
 function status() {
   const now = Date.now();
   return {
@@ -116,6 +125,7 @@ function status() {
       evidence_quota_bytes: 214_748_364_800,
       sources: SOURCES,
       maintenance: SCENARIO === "empty" ? [] : [{ name: "provider's night", effect: "silence", active: true, triggers: 1 }],
+      notify: TARGETS,
     },
     clock: SCENARIO === "trouble" ? { synchronised: false, offset_bound_ns: null, source: "ntp", steps_total: 1, steps: [{ from: iso(now - 3 * MINUTE), to: iso(now - 5 * MINUTE), step_ns: -120_000_000_000 }] } : { synchronised: true, offset_bound_ns: 412_000, source: "chrony 192.0.2.1 stratum 3", steps_total: 0, steps: [] },
     disk: { path: "/var/lib/wirewitness", free_bytes: SCENARIO === "trouble" ? 9_126_805_504 : 812_126_805_504, total_bytes: 1_000_204_886_016 },

@@ -48,6 +48,6 @@ describe("dictionaries", () => {
   it("are both translated, but for words that are the same in both", () => {
     const [english, japanese] = [texts(en), texts(ja)];
     const same = japanese.filter((text, i) => text === english[i] && /[a-z]/i.test(text));
-    expect([...new Set(same)].sort()).toEqual(["RST", "Syslog", "Webhook", "pcap", "pcapng", "wirewitness", "wirewitness ⟨1⟩"]);
+    expect([...new Set(same)].sort()).toEqual(["Mattermost", "RST", "Slack", "Syslog", "Teams", "Webhook", "pcap", "pcapng", "wirewitness", "wirewitness ⟨1⟩"]);
   });
 });

@@ -30,7 +30,7 @@ pub use config::{HookError, HookKind, WebhookConfig, validate_all};
 pub use mapping::Mapping;
 pub use rehearsal::{Call, Rehearsal};
 pub use report::Event;
-pub use signature::Dialect;
+pub use signature::{Dialect, check_secret, sign_standard};
 pub use when::Zone;
 
 pub use super::several::Several;

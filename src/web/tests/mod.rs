@@ -138,6 +138,7 @@ fn parts(dir: &Path, stop: &CancellationToken) -> (Parts, JoinHandle<()>) {
         hooks: Hook::all(&[hook], &sources).unwrap(),
         sources,
         drills: Drills::open(drills, stop.clone()).unwrap(),
+        notifier: crate::notify::Notifier::default(),
         clock: ClockState::default,
     };
     (parts, engine)

@@ -73,6 +73,21 @@ export interface MaintenanceStatus {
   triggers: number;
 }
 
+/** Somebody who is told of incidents and troubles. */
+export interface TargetStatus {
+  name: string;
+  kind: string;
+  state: "ok" | "failing";
+  sent: number;
+  /** Refused for good. */
+  failed: number;
+  /** The oldest of a full queue. */
+  dropped: number;
+  waiting: number;
+  last_sent: string | null;
+  last_error: string | null;
+}
+
 export interface Status {
   now: string;
   version: string;
@@ -93,6 +108,8 @@ export interface Status {
     evidence_quota_bytes: number;
     sources: SourceStatus[];
     maintenance?: MaintenanceStatus[];
+    /** Absent from an older server. */
+    notify?: TargetStatus[];
   };
   clock: {
     synchronised: boolean;

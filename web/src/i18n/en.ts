@@ -95,6 +95,31 @@ export const en = {
     noRecent: "Nothing has been frozen yet.",
   },
 
+  target: {
+    title: "Notifications",
+    hint: "Who is told of incidents, and when something is wrong with the recording itself.",
+    none: "Nobody is told. To be told of incidents and of trouble by chat, mail, webhook or syslog, add a [[notify]] to the configuration.",
+    state: "State",
+    states: { ok: "Working", failing: "Failing" },
+    kind: "Kind",
+    kinds: {
+      webhook: "Webhook",
+      slack: "Slack",
+      teams: "Teams",
+      mattermost: "Mattermost",
+      email: "E-mail",
+      syslog: "Syslog",
+    },
+    name: "Name",
+    detail: "Detail",
+    waiting: "Waiting",
+    sent: "Sent",
+    lastSent: "Last sent",
+    nothingYet: "Nothing to tell since the server started",
+    refused: (n: string) => `${n} refused for good`,
+    dropped: (n: string) => `${n} dropped, the queue was full`,
+  },
+
   iface: {
     states: {
       running: "Recording",

@@ -93,6 +93,31 @@ export const ja: Words = {
     noRecent: "まだ何も保全されていません。",
   },
 
+  target: {
+    title: "通知",
+    hint: "インシデントや記録自体の異常を知らせる宛先です。",
+    none: "通知先は設定されていません。チャット、メール、Webhook、Syslog で知らせるには、設定ファイルに [[notify]] を追加してください。",
+    state: "状態",
+    states: { ok: "正常", failing: "失敗中" },
+    kind: "種類",
+    kinds: {
+      webhook: "Webhook",
+      slack: "Slack",
+      teams: "Teams",
+      mattermost: "Mattermost",
+      email: "メール",
+      syslog: "Syslog",
+    },
+    name: "名前",
+    detail: "詳細",
+    waiting: "待機中",
+    sent: "送信済み",
+    lastSent: "最終送信",
+    nothingYet: "サーバー起動以降、知らせることはありません",
+    refused: (n) => `受信側が拒否 ${n} 件`,
+    dropped: (n) => `待ち行列が満杯で破棄 ${n} 件`,
+  },
+
   iface: {
     states: {
       running: "記録中",

@@ -17,6 +17,7 @@ import { FreezeDialog } from "./FreezeDialog";
 import { Health } from "./Health";
 import { InterfaceCard } from "./InterfaceCard";
 import { Sources } from "./Sources";
+import { Targets } from "./Targets";
 
 const RECENT = 5;
 
@@ -72,6 +73,7 @@ export function OverviewPage({ role }: { role: Role }): JSX.Element {
             {recent && recent.length > 0 ? <IncidentTable incidents={recent} /> : recent && <p class="card muted">{t.overview.noRecent}</p>}
           </section>
           <Sources sources={status.server.sources} maintenance={status.server.maintenance ?? []} />
+          {status.server.notify && <Targets targets={status.server.notify} />}
         </>
       )}
     </>
