@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::tls::{self, TlsError};
+use crate::tls::{self, TlsError, Trust};
 
 /// A server that has not begun to answer by then is given up.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
@@ -156,7 +156,10 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let server = parse_url(url)?;
         let tls = match &server {
-            Server::Tcp { tls: true, .. } => Some(tls::connector(ca)?),
+            Server::Tcp { tls: true, .. } => {
+                let trust = ca.map_or(Trust::Machine, |path| Trust::Only("--ca", path));
+                Some(tls::connector(trust)?)
+            }
             _ => None,
         };
         Self::new(server, tls, token)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::event::News;
 use crate::error::{IoContext, IoError};
 use crate::time::span;
+use crate::tls::TlsError;
 
 /// Where a target's news goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +223,9 @@ pub enum NotifyError {
     /// A value that makes no sense.
     #[error("[[notify]] {0}: {1}: {2}")]
     Value(String, &'static str, String),
+    /// The authorities cannot be read.
+    #[error("[[notify]] {0}: {1}")]
+    Tls(String, #[source] TlsError),
     /// A file of a secret cannot be read.
     #[error("[[notify]] {name}: {key}: {source}")]
     File {

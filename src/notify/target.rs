@@ -7,13 +7,14 @@ use tokio::sync::Notify;
 
 use super::config::{NotifyConfig, NotifyError, NotifyKind};
 use super::event::{Event, News};
+use super::send::Failure;
 use super::send::mail::{self, Mail};
 use super::send::post::{self, Post};
 use super::send::syslog::{self, Line};
-use super::send::{Failure, tls};
 use super::shape::{self, Look};
 use super::status::{Counts, TargetState};
 use crate::time::Timestamp;
+use crate::tls::{Trust, connector};
 use crate::trigger::webhook::check_secret;
 
 /// A target.
@@ -166,7 +167,11 @@ impl Target {
 
 /// The authorities for a target, if it needs any.
 pub(super) fn roots(config: &NotifyConfig) -> Result<tokio_rustls::TlsConnector, NotifyError> {
-    tls::connector(config.ca_file.as_deref()).map_err(|why| config.bad("ca_file", why))
+    let trust = config
+        .ca_file
+        .as_deref()
+        .map_or(Trust::Machine, |path| Trust::Also("ca_file", path));
+    connector(trust).map_err(|error| NotifyError::Tls(config.name.clone(), error))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::server::VerifierBuilderError;
 use tokio_rustls::rustls::{self, RootCertStore};
 
-pub use client::{connector, server_name};
+pub use client::{Trust, connector, server_name};
 pub use names::of_certificate;
 pub use own::{own_name, to_ourselves};
 pub use server::{Clients, TlsFiles};

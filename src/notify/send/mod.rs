@@ -1,9 +1,9 @@
 //! Delivering: one attempt, and what came of it. Repeating is decided elsewhere.
 
+pub(super) mod connect;
 pub(super) mod mail;
 pub(super) mod post;
 pub(super) mod syslog;
-pub(super) mod tls;
 
 use std::time::Duration;
 

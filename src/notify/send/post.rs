@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio_rustls::TlsConnector;
 
-use super::{Failure, tls};
+use super::{Failure, connect};
 use crate::notify::config::{NotifyConfig, NotifyError};
 use crate::notify::target;
 use crate::time::Timestamp;
@@ -122,10 +122,10 @@ impl Post {
     ) -> Result<(), Failure> {
         let request = self.request(id, body, now)?;
         let answer = if let Some(connector) = &self.connector {
-            let stream = tls::connect(connector, &self.place.host, self.place.port).await?;
+            let stream = connect::within_tls(connector, &self.place.host, self.place.port).await?;
             exchange(TokioIo::new(stream), request).await?
         } else {
-            let stream = tls::plain(&self.place.host, self.place.port).await?;
+            let stream = connect::plain(&self.place.host, self.place.port).await?;
             exchange(TokioIo::new(stream), request).await?
         };
         judge(&answer, now)

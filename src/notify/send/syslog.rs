@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio_rustls::TlsConnector;
 
-use super::{Failure, tls};
+use super::{Failure, connect};
 use crate::notify::config::{NotifyConfig, NotifyError};
 use crate::notify::event::Event;
 use crate::notify::shape::{Look, syslog};
@@ -103,9 +103,9 @@ impl Line {
         match (&self.address.way, &self.connector) {
             (Way::Udp, _) => self.datagrams(&lines).await,
             (_, Some(connector)) => {
-                stream(tls::connect(connector, host, *port).await?, &lines).await
+                stream(connect::within_tls(connector, host, *port).await?, &lines).await
             }
-            (_, None) => stream(tls::plain(host, *port).await?, &lines).await,
+            (_, None) => stream(connect::plain(host, *port).await?, &lines).await,
         }
     }
 
