@@ -1,7 +1,8 @@
 #!/bin/bash
 # The five-minute tour: a small network of namespaces (an office, its provider, a server), with
-# wirewitness recording on the server's uplink. The provider then loses packets, the server logs an
-# error, an alert arrives, and what passed before and after the fault is shown.
+# wirewitness recording on the server's uplink. The provider begins to lose packets, and the server logs a
+# warning, which freezes a precursor quietly; then the provider loses all of them, the server logs an error,
+# an alert arrives, the precursor is promoted, and what passed before and after the fault is shown.
 #
 #   scripts/demo.sh           the tour; leaves the capture file, and nothing else, behind
 #   scripts/demo.sh --check   the same without pauses, as a test: ends with 1 when anything is amiss
@@ -116,6 +117,11 @@ path = "$work/app.log"
 name = "errors"
 match = 'ERROR.* peer=(?P<peer>\S+)'
 subject = "{peer}"
+[[rule]]
+name = "early sign"
+match = 'WARN.* peer=(?P<peer>\S+)'
+subject = "{peer}"
+grade = "precursor"
 [[webhook]]
 name = "prometheus"
 kind = "alertmanager"
@@ -140,7 +146,12 @@ background "$work/pong.log" ip netns exec "$server" ping -i 0.2 10.80.1.2
 # shellcheck disable=SC2016 # expanded by the inner shell
 background "$work/app.err.log" ip netns exec "$server" sh -c \
     'while :; do
-         if ping -c 1 -W 1 10.80.1.2 >/dev/null; then word="INFO customer reached"; else word="ERROR customer timed out"; fi
+         answers=$(ping -q -c 5 -i 0.05 -W 1 10.80.1.2 | sed -n "s/.*transmitted, \([0-9]*\) received.*/\1/p")
+         case $answers in
+             5) word="INFO customer reached" ;;
+             0) word="ERROR customer timed out" ;;
+             *) word="WARN customer answers $answers of 5" ;;
+         esac
          echo "$(date -u +%FT%T.%3NZ) shop: $word peer=10.80.1.2" >>"$1"; sleep 0.5
      done' app "$work/app.log"
 written() { ww --json status | jq '.interfaces[0].written'; }
@@ -152,7 +163,17 @@ for ((second = calm; second > 0; second--)); do
 done
 printf '\n'
 
-step "4. The provider starts to lose what the office sends"
+step "4. The provider begins to lose a packet here and there"
+half=(FORWARD -i office -p icmp -m statistic --mode nth --every 2 --packet 0 -j DROP)
+ip netns exec "$provider" iptables -I "${half[@]}"
+sign() { ww --json incidents | jq -e 'any(.[]; .grade == "precursor" and .state == "sealed")'; }
+until_true "the precursor to be sealed" sign
+say "the server logs: $(grep -m 1 WARN "$work/app.log")"
+say "no alarm yet; wirewitness has frozen a precursor, quietly:"
+ww incidents
+ip netns exec "$provider" iptables -D "${half[@]}"
+
+step "5. Now it loses everything that the office sends"
 fault=$(date +%s.%N)
 ip netns exec "$provider" iptables -I FORWARD -i office -j DROP
 say "$(date -u -d "@$fault" +%T) (and says: nothing wrong on our side)"
@@ -173,15 +194,21 @@ repair=$(date +%s.%N)
 ip netns exec "$provider" iptables -D FORWARD -i office -j DROP
 say "$(date -u -d "@$repair" +%T) the provider repairs it, quietly (and says: works for us)"
 
-step "5. wirewitness has frozen the minutes around it"
+step "6. wirewitness has frozen the minutes around it"
 sealed() { ww --json incidents | jq -e 'length > 0 and all(.[]; .state == "sealed")'; }
 until_true "the incidents to be sealed" sealed
-id=$(ww --json incidents | jq -r 'sort_by(.trigger.at) | map(select(.trigger.kind == "logfile")) | .[0].id // empty')
+id=$(ww --json incidents | jq -r 'sort_by(.trigger.at) | map(select(.trigger.kind == "logfile" and (.trigger.text | contains("ERROR")))) | .[0].id // empty')
 [ -n "$id" ] || fail "the log line opened no incident: $(ww --json incidents)"
 ww incidents
 ww incidents show "$id"
 
-step "6. The packets"
+first_sign() { ww --json incidents show "$id" | jq -er '.first_sign.at'; }
+sign=$(first_sign) || fail "the fault shows no first sign: $(ww --json incidents show "$id")"
+ww --json incidents | jq -e 'all(.[]; .grade == "incident")' >/dev/null ||
+    fail "the precursor was not promoted: $(ww --json incidents)"
+say "its first sign came at $sign: what was a precursor is kept as an incident now"
+
+step "7. The packets"
 capture=$work/incident.pcapng
 ww export "$id" -o "$capture"
 count() { # FILTER: packets before, during and after the fault
@@ -206,7 +233,7 @@ say "The server went on asking while nothing of the office came through: it was 
 
 if [ $check = no ]; then
     cp "$capture" /tmp/wirewitness-demo.pcapng
-    step "7. Yours to look at"
+    step "8. Yours to look at"
     say "the packets:  wireshark /tmp/wirewitness-demo.pcapng"
     if [ -t 0 ]; then
         password=$(head -c 9 /dev/urandom | base64)

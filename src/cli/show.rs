@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::cli::Failure;
 use crate::incident::model::{Incident, Verdict};
 use crate::time::Timestamp;
+use crate::trigger::Grade;
 use crate::trigger::event_time::Clock;
 
 /// Prints a value as JSON.
@@ -37,8 +39,8 @@ pub fn incidents(incidents: &[Incident]) -> String {
         return "No incidents yet. `wirewitness freeze --reason test` makes one.\n".to_owned();
     }
     let mut out = format!(
-        "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
-        "INCIDENT", "STATE", "KIND", "TRIGGERS", "PACKETS", "SUBJECT"
+        "{:<25} {:<10} {:<9} {:<9} {:>8} {:>10}  {}\n",
+        "INCIDENT", "STATE", "GRADE", "KIND", "TRIGGERS", "PACKETS", "SUBJECT"
     );
     for incident in incidents {
         let state = format!("{:?}", incident.state).to_lowercase();
@@ -50,9 +52,10 @@ pub fn incidents(incidents: &[Incident]) -> String {
         add(
             &mut out,
             format_args!(
-                "{:<25} {:<10} {:<10} {:>8} {:>10}  {}\n",
+                "{:<25} {:<10} {:<9} {:<9} {:>8} {:>10}  {}\n",
                 incident.id,
                 state,
+                grade(incident.grade),
                 incident.trigger.kind.to_string(),
                 incident.triggers,
                 packets,
@@ -63,6 +66,13 @@ pub fn incidents(incidents: &[Incident]) -> String {
     out
 }
 
+fn grade(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Incident => "incident",
+        Grade::Precursor => "precursor",
+    }
+}
+
 /// One incident.
 pub fn incident(incident: &Incident) -> String {
     let mut out = String::new();
@@ -70,6 +80,7 @@ pub fn incident(incident: &Incident) -> String {
     let at = |at: Timestamp| at.to_rfc3339();
     row("incident", &incident.id);
     row("state", &format!("{:?}", incident.state).to_lowercase());
+    row("grade", grade(incident.grade));
     row("subject", &plain(&incident.subject));
     row(
         "trigger",
@@ -80,6 +91,15 @@ pub fn incident(incident: &Incident) -> String {
         ),
     );
     row("at", &at(incident.trigger.at));
+    if let Some(sign) = &incident.first_sign {
+        let earlier = incident.trigger.at.since(sign.at).as_secs();
+        let earlier = humantime::format_duration(Duration::from_secs(earlier));
+        let (at, incident) = (at(sign.at), &sign.incident);
+        row(
+            "first sign",
+            &format!("{earlier} earlier, at {at}, incident {incident}"),
+        );
+    }
     for entry in &incident.timeline {
         if let Some(doubt) = entry.doubt {
             let how = match doubt.clock {
@@ -237,10 +257,10 @@ fn lookback_text(source: &Value) -> String {
     let span = |value: &Value, key: &str| {
         let ns = value.get(key).and_then(Value::as_u64)?;
         // Two digits say enough: milliseconds below a second, seconds above.
-        let span = std::time::Duration::from_millis(ns / 1_000_000);
+        let span = Duration::from_millis(ns / 1_000_000);
         let span = match span.as_secs() {
             0 => span,
-            seconds => std::time::Duration::from_secs(seconds),
+            seconds => Duration::from_secs(seconds),
         };
         Some(humantime::format_duration(span).to_string())
     };
@@ -360,7 +380,7 @@ fn clock_text(status: &Value) -> String {
         _ => "clock      NOT SYNCHRONISED".to_owned(),
     };
     if let Some(bound) = clock.get("offset_bound_ns").and_then(Value::as_u64) {
-        let bound = std::time::Duration::from_micros(bound / 1000);
+        let bound = Duration::from_micros(bound / 1000);
         add(
             &mut text,
             format_args!(", at most {} off", humantime::format_duration(bound)),
@@ -370,7 +390,7 @@ fn clock_text(status: &Value) -> String {
     let last = clock.get("steps").and_then(Value::as_array);
     if let Some(last) = last.and_then(|steps| steps.last()) {
         let ns = last.get("step_ns").and_then(Value::as_i64).unwrap_or(0);
-        let size = std::time::Duration::from_micros(ns.unsigned_abs() / 1000);
+        let size = Duration::from_micros(ns.unsigned_abs() / 1000);
         add(
             &mut text,
             format_args!(
@@ -428,7 +448,7 @@ fn interface_text(interface: &Value, status: &Value) -> String {
     }
     let time = |value: &Value, key: &str| value.get(key)?.as_str()?.parse::<Timestamp>().ok();
     if let (Some(from), Some(now)) = (time(interface, "ring_from"), time(status, "now")) {
-        let span = std::time::Duration::from_secs(now.since(from).as_secs());
+        let span = Duration::from_secs(now.since(from).as_secs());
         add(
             &mut text,
             format_args!(
