@@ -25,16 +25,18 @@ fn lateness_is_learned_and_wrong_clocks_are_marked() {
         return;
     };
     // A sender whose messages are half a minute old, as its own clock says.
-    let send = |running: &Running, seconds: i64, text: &str| {
+    let send_times = |running: &Running, times: u32, seconds: i64, text: &str| {
         let command = format!(
-            "printf '<11>1 %s core1 app - - - {text}' \"$(date -u -d '{seconds} seconds' +%Y-%m-%dT%H:%M:%SZ)\" \
-             >/dev/udp/127.0.0.1/5514"
+            "at=$(date -u -d '{seconds} seconds' +%Y-%m-%dT%H:%M:%SZ)
+             for ((n = 0; n < {times}; n++)); do
+                 printf '<11>1 %s core1 app - - - {text}' \"$at\" >/dev/udp/127.0.0.1/5514
+             done"
         );
         running.mirror.monitor.run(&["bash", "-c", &command]);
     };
-    for _ in 0..20 {
-        send(&running, -30, "nothing to see");
-    }
+    let send = |running: &Running, seconds, text: &str| send_times(running, 1, seconds, text);
+    // Of lines that concern no rule one in 16 is learned from, and 20 are needed.
+    send_times(&running, 20 * 16, -30, "nothing to see");
     send(&running, 0, "ERROR in time peer=192.0.2.1");
     running.expect("syslog", "192.0.2.1");
     let syslog = source(&running, "udp://127.0.0.1:5514");
