@@ -20,6 +20,8 @@ use crate::time::{Timestamp, Window};
 const PIN_AGAIN: Duration = Duration::from_secs(5);
 /// The least time between two rounds that joining triggers cause.
 const ROUND: Duration = Duration::from_secs(1);
+/// So many incidents at once are a crowd.
+const CROWD: usize = 64;
 /// After the window's end, how soon the recorder is asked again.
 const SOON: Duration = Duration::from_millis(100);
 /// How far behind the end of a window the recorder looks for packets out of order, with a margin.
@@ -84,7 +86,7 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
         }
         let joined = async {
             wake.notified().await;
-            tokio::time::sleep(ROUND).await;
+            tokio::time::sleep(pause(engine.tasks.len())).await;
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -92,6 +94,14 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
             () = engine.stop.cancelled() => return,
         }
     }
+}
+
+/// How long triggers that joined are gathered before they are written down: each second, and in a
+/// crowd of incidents less often, so that a storm over many subjects leaves the disk to the journal,
+/// where all of them are already.
+fn pause(incidents: usize) -> Duration {
+    let crowd = u32::try_from(incidents / CROWD).unwrap_or(u32::MAX);
+    ROUND.saturating_mul(crowd.max(1)).min(PIN_AGAIN)
 }
 
 async fn round(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: Desk) -> Round {
@@ -308,5 +318,16 @@ fn facts(status: &RecorderStatus) -> RecorderFacts {
     RecorderFacts {
         version: status.version.clone(),
         started: status.started,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_incidents_takes_turns() {
+        let seconds = [0, 1, 127, 128, 200, 1000, usize::MAX].map(|n| pause(n).as_secs());
+        assert_eq!(seconds, [1, 1, 1, 2, 3, 5, 5]);
     }
 }
