@@ -115,11 +115,13 @@ impl Access {
 
 /// What the server keeps in its state directory, by the beginning of its names. Nothing else there
 /// is ever given away.
-const SERVER_FILES: [&str; 11] = [
+const SERVER_FILES: [&str; 13] = [
     "journal",
     "baselines",
     "tails",
     "lateness.",
+    "drills.",
+    "snmp-engine.",
     "accounts.",
     "sessions.",
     "links.",
