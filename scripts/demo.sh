@@ -163,15 +163,17 @@ for ((second = calm; second > 0; second--)); do
 done
 printf '\n'
 
-step "4. The provider begins to lose a packet here and there"
+step "4. The provider loses a packet here and there, for a moment"
 half=(FORWARD -i office -p icmp -m statistic --mode nth --every 2 --packet 0 -j DROP)
 ip netns exec "$provider" iptables -I "${half[@]}"
-sign() { ww --json incidents | jq -e 'any(.[]; .grade == "precursor" and .state == "sealed")'; }
-until_true "the precursor to be sealed" sign
+warned() { grep -q WARN "$work/app.log"; }
+until_true "the server's warning" warned
+ip netns exec "$provider" iptables -D "${half[@]}"
 say "the server logs: $(grep -m 1 WARN "$work/app.log")"
+sealed_sign() { ww --json incidents | jq -e 'any(.[]; .grade == "precursor" and .state == "sealed")'; }
+until_true "the precursor to be sealed" sealed_sign
 say "no alarm yet; wirewitness has frozen a precursor, quietly:"
 ww incidents
-ip netns exec "$provider" iptables -D "${half[@]}"
 
 step "5. Now it loses everything that the office sends"
 fault=$(date +%s.%N)
