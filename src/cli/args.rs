@@ -190,7 +190,7 @@ pub enum RuleAction {
 pub enum NotifyAction {
     /// Have the server send a test message, and say whether it arrived
     Test {
-        /// The [[notify]] of this name
+        /// The name of who is told, as in the configuration
         name: String,
     },
 }

@@ -2,7 +2,7 @@
 //! chat, mail and syslog.
 //!
 //! Two watchers make news: `teller` of incidents, `watcher` of troubles (decided in `watch`). News
-//! goes into the [`store`], which remembers across restarts what was told and what waits; a task
+//! goes into the `store`, which remembers across restarts what was told and what waits; a task
 //! per target (`deliver`) takes it from there. Nothing here is waited for by the incident engine.
 
 pub mod config;

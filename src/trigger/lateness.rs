@@ -2,7 +2,7 @@
 //! memory, and kept across restarts.
 //!
 //! Delays are counted in classes that grow by a factor of 2^(1/4) from a millisecond, so a quantile
-//! is right within a fifth. At [`FULL`] events all counts are halved: what was long ago fades, and
+//! is right within a fifth. At 20,000 events all counts are halved: what was long ago fades, and
 //! the worst with it.
 
 use std::path::Path;
