@@ -44,6 +44,10 @@ pub fn check(trigger: &Trigger) {
     }
 }
 
+fn holds(data: &[u8], part: &[u8]) -> bool {
+    data.windows(part.len()).any(|window| window == part)
+}
+
 fn check_end(resolution: &Resolution) {
     assert!(resolution.subject.len() <= SUBJECT_BYTES_MAX);
     assert_eq!(inert(resolution.text.as_bytes()), resolution.text);
@@ -106,6 +110,13 @@ pub fn webhook(data: &[u8]) {
     let [kind, media, body @ ..] = data else {
         return;
     };
+    // Only what is planted beneath a secret's name must be gone; anywhere else the word is a word.
+    if [&b"hunter2"[..], b"planted"]
+        .iter()
+        .any(|part| holds(data, part))
+    {
+        return;
+    }
     let end = body.iter().position(|byte| *byte == b'\n');
     let (head, body) = match end {
         Some(end) if media & 8 != 0 => (&body[..end], &body[end + 1..]),
