@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// The only files that may say `unsafe`, and how often. A change here is a decision.
 const UNSAFE: &[(&str, usize)] = &[
-    ("src/clock.rs", 2),            // adjtimex
-    ("src/packet/filter.rs", 9),    // libpcap's filter with the packet's true length
-    ("src/pcapng/copy.rs", 3),      // stores past the cache
-    ("src/recorder/blocks.rs", 3),  // the kernel's buffer
-    ("src/recorder/open.rs", 1),    // libpcap's descriptor
-    ("src/recorder/mapping.rs", 1), // huge pages
-    ("src/recorder/slots.rs", 6),   // mapped memory
-    ("src/recorder/socket.rs", 4),  // packet socket options
+    ("src/clock.rs", 2),             // adjtimex
+    ("src/packet/filter.rs", 9),     // libpcap's filter with the packet's true length
+    ("src/pcapng/copy.rs", 3),       // stores past the cache
+    ("src/recorder/blocks.rs", 3),   // the kernel's buffer
+    ("src/recorder/open.rs", 1),     // libpcap's descriptor
+    ("src/recorder/mapping.rs", 1),  // huge pages
+    ("src/recorder/priority.rs", 1), // the scheduling policy
+    ("src/recorder/slots.rs", 6),    // mapped memory
+    ("src/recorder/socket.rs", 4),   // packet socket options
 ];
 
 /// What the source must not say, and what to do instead.

@@ -60,6 +60,13 @@ impl Budget {
         }
     }
 
+    /// Whether another segment may be begun before those underway are in the ring: they take their
+    /// room beside it, so of a small ring no more than a quarter is underway.
+    pub fn may_run_ahead(&self, segment: u64) -> bool {
+        let underway: u64 = self.stores.iter().map(|s| s.hidden_bytes()).sum();
+        underway == 0 || underway.saturating_add(segment) <= self.size_bytes / 4
+    }
+
     /// Gives up the oldest segment, because the disk has no room; false when there is none to take.
     pub fn give_up_oldest(&self) -> Result<bool, IoError> {
         let _turn = lock(&self.turn);
@@ -105,7 +112,7 @@ mod tests {
         let name = SegmentName { number, first };
         fs::write(store.folder().join(name.to_string()), [0; 30]).unwrap();
         store.created(name, 30);
-        store.sealed();
+        store.sealed(name);
     }
 
     fn rig(folders: &[&str]) -> (tempfile::TempDir, Vec<Arc<Store>>) {

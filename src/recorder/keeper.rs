@@ -1,29 +1,34 @@
-//! The keeper thread: writes slots to segment files and rotates the ring. It may wait for the
-//! disk; the capture thread never does.
+//! The keeper thread: makes durable what the pump wrote, names it in the ring and answers who waits.
+//! It may wait for the disk; the capture thread never does, and the pump goes on meanwhile.
+//!
+//! What came while it waited is made durable together: one sync of the folder for many segments.
+//! Where that fails it goes one step after the other, and repeats each until it works.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::ledger::Second;
+use crate::recorder::pump::{self, Ahead, Step, bytes_of};
 use crate::recorder::seconds::SecondsLog;
-use crate::recorder::segment_file::SegmentFile;
+use crate::recorder::segment_file::{SegmentFile, sync_folder};
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::{Slot, SlotFill, SlotRead};
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Done, Event};
+use crate::recorder::writer::Done;
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
 /// How long to wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What a file system may claim to have and yet refuse.
-const ROOM_SLACK: u64 = 16 << 20;
+/// How long a whole segment that nobody waits for may wait for others, to be made durable together.
+const LINGER: Duration = Duration::from_millis(100);
+/// Steps taken together.
+const BATCH: usize = 64;
 
 /// The keeper of one capture thread.
 #[derive(Debug)]
@@ -34,8 +39,8 @@ pub struct Keeper {
     pub budget: Arc<Budget>,
     /// What it tells others.
     pub shared: Arc<Shared>,
-    /// From the writer; ends when the writer does.
-    pub events: Receiver<Event>,
+    /// From the pump; ends when the pump does.
+    pub steps: Receiver<Step>,
     /// Slots to be filled again.
     pub free: Sender<Slot>,
     /// The record of gaps.
@@ -48,43 +53,121 @@ pub struct Keeper {
     pub stopping: Receiver<()>,
 }
 
-/// The segment being written.
+/// A segment on its way.
 #[derive(Debug)]
-struct Active {
-    read: SlotRead,
-    file: Option<SegmentFile>,
+struct Underway {
+    read: Arc<SlotRead>,
+    name: SegmentName,
+    file: Option<Arc<SegmentFile>>,
+    /// The file is the keeper's own; whatever the pump still writes of this segment is void.
+    own: bool,
+    /// Bytes on the medium.
+    synced: u64,
+    /// Its name is on the medium.
+    named: bool,
+    /// The store knows it.
+    counted: bool,
 }
 
 impl Keeper {
-    /// Writes until the writer ends.
+    /// Makes durable until the pump ends.
     pub fn run(self) {
-        let mut active = None;
-        let events = self.events.clone();
-        for event in &events {
-            self.handle(event, &mut active);
+        let mut underway = Vec::new();
+        while let Some(batch) = self.gather() {
+            self.secure_together(&batch, &mut underway);
+            for step in batch {
+                self.handle(step, &mut underway);
+            }
         }
         self.sync_seconds();
     }
 
-    fn handle(&self, event: Event, active: &mut Option<Active>) {
-        match event {
-            Event::Opened(read) => *active = Some(Active { read, file: None }),
-            Event::Progress { upto, at, done } => {
-                let written = active
-                    .as_mut()
-                    .is_none_or(|active| self.write(active, upto));
-                self.answer(written, at, done);
+    /// What is to be made durable together; none at the end.
+    fn gather(&self) -> Option<Vec<Step>> {
+        let mut batch = vec![self.steps.recv().ok()?];
+        let until = Instant::now() + LINGER;
+        while batch.len() < BATCH {
+            let urgent = self.are_slots_scarce() || batch.last().is_some_and(is_urgent);
+            let pause = if urgent { Instant::now() } else { until };
+            match self.steps.recv_deadline(pause) {
+                Ok(step) => batch.push(step),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
-            Event::Sealed { fill, at, done } => {
-                let written = active.take().is_none_or(|active| self.finish(active, fill));
-                self.answer(written, at, done);
+        }
+        Some(batch)
+    }
+
+    fn are_slots_scarce(&self) -> bool {
+        2 * self.free.len() <= self.free.capacity().unwrap_or(0)
+    }
+
+    /// Makes durable what the pump wrote, as far as that works at once; the order of segments is kept.
+    fn secure_together(&self, batch: &[Step], underway: &mut Vec<Underway>) {
+        for step in batch {
+            if let Step::Blocks { ahead, .. } | Step::Sealed { ahead, .. } = step {
+                let one = adopt(underway, ahead);
+                underway.push(one);
+            }
+        }
+        let mut fresh = Vec::new();
+        for one in underway.iter_mut() {
+            if !one.is_written_ahead() || one.sync().is_err() {
+                break;
+            }
+            if !one.named {
+                fresh.push(one);
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        let revealed = fresh
+            .iter()
+            .try_for_each(|one| one.file.as_ref().map_or(Ok(()), |file| file.reveal()));
+        let named = revealed.and_then(|()| sync_folder(self.store.folder()));
+        for one in fresh {
+            match &named {
+                Ok(()) => {
+                    one.named = true;
+                    self.tell(one, false);
+                }
+                // Nobody knows which names are on the medium: all are written anew.
+                Err(_) => one.lose(),
+            }
+        }
+    }
+
+    fn handle(&self, step: Step, underway: &mut Vec<Underway>) {
+        match step {
+            Step::Blocks {
+                ahead,
+                upto,
+                at,
+                done,
+            } => {
+                let mut one = adopt(underway, &ahead);
+                let secure = self
+                    .until_it_works(|keeper| keeper.secure(&mut one, upto, keeper.segment_bytes));
+                underway.insert(0, one);
+                self.answer(secure, at, done);
+            }
+            Step::Sealed {
+                ahead,
+                fill,
+                at,
+                done,
+            } => {
+                let one = adopt(underway, &ahead);
+                drop(ahead);
+                let secure = self.finish(one, fill);
+                self.answer(secure, at, done);
                 self.sync_seconds();
             }
-            Event::Nothing { at, done } => self.answer(true, at, done),
-            Event::Gap(gap) => {
+            Step::Nothing { at, done } => self.answer(true, at, done),
+            Step::Gap(gap) => {
                 self.until_it_works(|keeper| lock(&keeper.gaps).append(&gap));
             }
-            Event::Second(second) => self.account(&second),
+            Step::Second(second) => self.account(&second),
         }
     }
 
@@ -104,8 +187,8 @@ impl Keeper {
     }
 
     /// Answers who waits; on failure they see their channel close.
-    fn answer(&self, written: bool, at: Timestamp, done: Vec<Done>) {
-        if !written {
+    fn answer(&self, secure: bool, at: Timestamp, done: Vec<Done>) {
+        if !secure {
             return;
         }
         self.shared.set_durable(at);
@@ -116,31 +199,28 @@ impl Keeper {
         }
     }
 
-    /// Brings the file up to `upto` bytes; false when the recorder stops first.
-    fn write(&self, active: &mut Active, upto: usize) -> bool {
-        self.until_it_works(|keeper| keeper.try_write(active, upto, keeper.segment_bytes))
-    }
-
-    fn finish(&self, mut active: Active, fill: SlotFill) -> bool {
+    /// Ends a whole segment and gives its slot back; false when the recorder stops first.
+    fn finish(&self, mut one: Underway, fill: SlotFill) -> bool {
         let upto = fill.len();
-        let written = self.until_it_works(|keeper| {
-            keeper.try_write(&mut active, upto, bytes_of(upto))?;
-            match active.file.as_mut().map(SegmentFile::finish) {
-                Some(Err(error)) => {
-                    active.file = None;
-                    Err(error)
-                }
-                _ => Ok(()),
+        let secure = self.until_it_works(|keeper| {
+            keeper.secure(&mut one, upto, bytes_of(upto))?;
+            let finished = one.file.as_ref().map_or(Ok(()), |file| file.finish());
+            if finished.is_err() {
+                one.lose();
             }
+            finished
         });
-        if !written {
+        if !secure {
             // Slot and file stay as they are; the next start finds both.
             return false;
         }
-        self.store.sealed();
-        // The writer is gone when the recorder stops; then nobody needs the slot.
-        if self.free.send(Slot::rejoin(fill, active.read)).is_err() {
-            tracing::debug!("the writer is gone");
+        self.store.sealed(one.name);
+        match Arc::into_inner(one.read) {
+            // The writer is gone when the recorder stops; then nobody needs the slot.
+            Some(read) => drop(self.free.send(Slot::rejoin(fill, read))),
+            None => {
+                tracing::error!(segment = %one.name, "a slot is still held; it is not used again");
+            }
         }
         true
     }
@@ -171,12 +251,14 @@ impl Keeper {
     /// Waits before another try; true when the recorder stops meanwhile.
     fn is_stopping(&self, pause: Duration) -> bool {
         let timeout = self.stopping.recv_timeout(pause);
-        timeout == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+        timeout == Err(RecvTimeoutError::Disconnected)
     }
 
     /// On a full disk, what is oldest makes room for what is new; whether something was given up.
     fn make_room_for(&self, error: &IoError) -> bool {
-        if error.source.kind() != std::io::ErrorKind::StorageFull || self.has_room() {
+        if error.source.kind() != std::io::ErrorKind::StorageFull
+            || self.store.has_room(self.segment_bytes)
+        {
             return false;
         }
         match self.budget.give_up_oldest() {
@@ -195,60 +277,127 @@ impl Keeper {
         }
     }
 
-    /// Whether the file system has room by its own account. Then it is the device below it that has
-    /// none (thin provisioning), and giving up segments would cost them for nothing.
-    fn has_room(&self) -> bool {
-        rustix::fs::statvfs(self.store.folder()).is_ok_and(|room| {
-            room.f_favail > 0
-                && room.f_bavail.saturating_mul(room.f_frsize) >= self.segment_bytes + ROOM_SLACK
-        })
+    /// Has the segment on the medium and in the ring up to `upto` bytes. A file that is not there
+    /// is made with room for `reserve` bytes and written from the slot, which still holds everything.
+    fn secure(&self, one: &mut Underway, upto: usize, reserve: u64) -> Result<(), IoError> {
+        let anew = one.file.is_none();
+        let file = match &one.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(pump::create(
+                &self.store,
+                &self.budget,
+                one.name,
+                reserve,
+                self.segment_bytes,
+            )?),
+        };
+        one.own |= anew;
+        one.file = Some(file);
+        let secure = self.try_secure(one, upto);
+        match secure {
+            Ok(()) => self.tell(one, anew),
+            // After a failed sync nobody knows what is on the medium.
+            Err(_) => one.lose(),
+        }
+        secure
     }
 
-    /// A file that is not there yet is made with room for `reserve` bytes.
-    fn try_write(&self, active: &mut Active, upto: usize, reserve: u64) -> Result<(), IoError> {
-        let name = SegmentName {
-            number: active.read.number(),
-            first: active.read.first(),
+    fn try_secure(&self, one: &mut Underway, upto: usize) -> Result<(), IoError> {
+        let Some(file) = one.file.clone() else {
+            return Ok(());
         };
-        let mut file = match active.file.take() {
-            Some(file) => file,
-            None => self.create(name, reserve)?,
-        };
-        let written = usize::try_from(file.written()).unwrap_or(usize::MAX);
-        let bytes = active.read.bytes().get(written..upto).unwrap_or_default();
-        // After a failed sync nobody knows what is on the medium: the file is dropped, and the
-        // slot, which still holds everything, is written anew.
-        if !bytes.is_empty() {
-            file.append(bytes)?;
+        if one.own {
+            pump::append(&file, &one.read, upto)?;
         }
-        if file.is_visible() {
-            self.store.grown(file.written());
-        } else {
-            self.publish(&mut file)?;
+        if one.synced < bytes_of(upto) {
+            one.sync()?;
         }
-        active.file = Some(file);
+        if !one.named {
+            file.reveal()?;
+            sync_folder(self.store.folder())?;
+            one.named = true;
+        }
         Ok(())
     }
 
-    fn create(&self, name: SegmentName, reserve: u64) -> Result<SegmentFile, IoError> {
-        // What little the disk still has is left to others, evidence among them.
-        self.budget.make_room(self.segment_bytes, self.has_room())?;
-        SegmentFile::create(self.store.folder(), name, reserve)
-    }
-
-    fn publish(&self, file: &mut SegmentFile) -> Result<(), IoError> {
-        let again = self.store.newest() == Some(file.name().number);
-        file.publish()?;
-        if again {
-            self.store.replaced(file.name());
-            self.store.grown(file.written());
-        } else {
-            self.store.created(file.name(), file.written());
+    /// Tells the store of a segment's bytes, or of its file if it is a new one.
+    fn tell(&self, one: &mut Underway, anew: bool) {
+        if !one.counted {
+            self.store.created(one.name, one.synced);
+        } else if anew {
+            self.store.replaced(one.name);
         }
-        Ok(())
+        self.store.grown(one.name, one.synced);
+        one.counted = true;
     }
 }
 
-fn bytes_of(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
+impl Underway {
+    fn new(ahead: &Ahead) -> Self {
+        Self {
+            read: Arc::clone(&ahead.read),
+            name: ahead.name(),
+            file: None,
+            own: false,
+            synced: 0,
+            named: false,
+            counted: false,
+        }
+    }
+
+    /// Whether the pump's file is there to be made durable.
+    fn is_written_ahead(&self) -> bool {
+        !self.own && self.file.is_some()
+    }
+
+    /// Makes durable what is in the file.
+    fn sync(&mut self) -> Result<(), IoError> {
+        if let Some(file) = &self.file
+            && self.synced < file.written()
+        {
+            match file.sync() {
+                Ok(synced) => self.synced = synced,
+                Err(error) => {
+                    self.lose();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives its file up: it is to be written anew from the slot.
+    fn lose(&mut self) {
+        self.file = None;
+        self.own = true;
+        self.synced = 0;
+        self.named = false;
+    }
+}
+
+/// Whether somebody waits, or a look at the clock of `ring.sync` made it.
+fn is_urgent(step: &Step) -> bool {
+    match step {
+        Step::Blocks { .. } | Step::Nothing { .. } => true,
+        Step::Sealed { done, .. } => !done.is_empty(),
+        Step::Gap(_) | Step::Second(_) => false,
+    }
+}
+
+/// Takes the segment of a step out of those underway, with the file that the pump has for it by now.
+fn adopt(underway: &mut Vec<Underway>, ahead: &Ahead) -> Underway {
+    let name = ahead.name();
+    let known = underway.iter().position(|one| one.name == name);
+    let mut one = match known {
+        Some(place) => underway.remove(place),
+        None => Underway::new(ahead),
+    };
+    if !one.own {
+        match &ahead.file {
+            Some(file) => one.file = Some(Arc::clone(file)),
+            // The pump gave it up.
+            None => one.lose(),
+        }
+    }
+    one
 }

@@ -13,6 +13,7 @@ use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::keeper::Keeper;
 use crate::recorder::open::CaptureOptions;
+use crate::recorder::pump::Pump;
 use crate::recorder::seconds::SecondsLog;
 use crate::recorder::service::RecorderConfig;
 use crate::recorder::shared::Shared;
@@ -54,12 +55,12 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Makes everything but the two threads.
+    /// Makes everything but the three threads.
     pub(super) fn prepare(
         common: &Common<'_>,
         place: names::Member,
         parts: Parts,
-    ) -> Result<(Self, Capturer, Keeper), IoError> {
+    ) -> Result<(Self, Capturer, Pump, Keeper), IoError> {
         let (config, store) = (common.config, parts.store);
         let shared = Shared::new(common.name, place).at("make an eventfd for", store.folder())?;
         let shared = Arc::new(shared);
@@ -76,6 +77,7 @@ impl Member {
             drop(give.send(slot));
         }
         let (send, events) = bounded(channel_capacity(count));
+        let (pumped, steps) = bounded(channel_capacity(count));
         let (commands, asked) = bounded(1024);
         let next_number = store.newest().map_or(0, |newest| newest + 1);
         let mut writer = SlotWriter::new(WriterParts {
@@ -88,11 +90,19 @@ impl Member {
         });
         let newest = store.newest_segment().map(|name| name.first);
         writer.follow(newest, parts.until.unwrap_or(Timestamp::MIN));
-        let keeper = Keeper {
+        let pump = Pump {
             store: Arc::clone(&store),
             budget: Arc::clone(&common.budget),
             shared: Arc::clone(&shared),
             events,
+            steps: pumped,
+            segment_bytes: segment,
+        };
+        let keeper = Keeper {
+            store: Arc::clone(&store),
+            budget: Arc::clone(&common.budget),
+            shared: Arc::clone(&shared),
+            steps,
             free: give,
             gaps: Mutex::new(parts.gaps),
             seconds: Mutex::new(SecondsLog::new(store.folder())),
@@ -116,7 +126,7 @@ impl Member {
             slots: u64::try_from(count).unwrap_or(0),
             slot_path: parts.slot_path,
         };
-        Ok((member, capturer, keeper))
+        Ok((member, capturer, pump, keeper))
     }
 
     /// Gives the slots' memory back, if everything in them is on disk; otherwise the next start

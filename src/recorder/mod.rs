@@ -1,13 +1,13 @@
 //! The process that must not fail: captures packets and writes the ring. It parses no packet.
 //!
 //! ```text
-//! the kernel's mapped buffer --capture--> slot --keeper--> segment file --store--> ring, incidents
+//! the kernel's mapped buffer --capture--> slot --pump--> segment file --keeper--> ring --store--> incidents
 //! ```
 //!
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
 //! ([`fanout`]), which take their packets from a `source`; [`writer`] puts packets together in a `stage` and hands
-//! them on to [`slots`], mapped memory that outlives the process; [`keeper`] is a second thread that writes them to a
-//! [`segment_file`] and may wait for the disk; [`store`] unlinks and links what [`budget`] and pins say;
+//! them on to [`slots`], mapped memory that outlives the process; [`pump`] is a second thread that writes them to a
+//! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
 //! accounting, a line a second.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
@@ -32,6 +32,7 @@ pub mod order;
 mod port;
 mod priority;
 pub mod protocol;
+pub mod pump;
 pub mod recovery;
 pub mod release;
 mod replay;

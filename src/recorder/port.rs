@@ -111,22 +111,25 @@ impl Port {
             .map(|(member, ..)| Arc::clone(&member.shared))
             .collect();
         watch::look(&shared);
-        for (member, capturer, keeper) in prepared {
+        for (member, capturer, pump, keeper) in prepared {
             let folder = member.store.folder();
-            handles.push(
+            let threads = [
                 spawn("capture", move || {
                     priority::raise();
                     capturer.run();
-                })
-                .at("start a thread for", folder)?,
-            );
-            handles.push(
+                }),
+                spawn("pump", move || {
+                    priority::raise_behind_capture();
+                    pump.run();
+                }),
                 spawn("keeper", move || {
-                    priority::raise();
+                    priority::raise_behind_capture();
                     keeper.run();
-                })
-                .at("start a thread for", folder)?,
-            );
+                }),
+            ];
+            for thread in threads {
+                handles.push(thread.at("start a thread for", folder)?);
+            }
             members.push(member);
         }
         let port = Self {

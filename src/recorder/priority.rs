@@ -19,6 +19,20 @@ pub(super) fn raise() {
     }
 }
 
+/// The same for a thread that hands packets on: where it shares a processor with the one that takes
+/// them from the kernel, it waits until that one rests (SCHED_BATCH, sched(7)), instead of writing to
+/// the device while packets are copied.
+#[expect(unsafe_code, reason = "no crate of ours offers sched_setscheduler(2)")]
+pub(super) fn raise_behind_capture() {
+    raise();
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and the pointer is to a live struct that is only read.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+    if result != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "the scheduling policy stays");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +50,25 @@ mod tests {
         }
         let here = Some(rustix::thread::gettid());
         assert_eq!(getpriority_process(here).unwrap(), before);
+    }
+
+    #[test]
+    fn who_waits_for_capture_keeps_its_priority() {
+        let stat = std::thread::spawn(|| {
+            raise_behind_capture();
+            std::fs::read_to_string("/proc/thread-self/stat").unwrap()
+        });
+        let stat = stat.join().unwrap();
+        // proc_pid_stat(5): nice is field 19 and policy 41; the first two end with the last ")".
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        assert_eq!(fields[41 - 3], "3", "SCHED_BATCH");
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(fields[19 - 3], NICE.to_string());
+        }
     }
 }

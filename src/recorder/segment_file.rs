@@ -1,8 +1,9 @@
-//! One segment on its way to disk: written in whole blocks past the page cache, visible under its
-//! name from its first block on.
+//! One segment on its way to disk: written in whole blocks past the page cache, made durable by
+//! somebody else than who writes, and named in the ring when its first blocks are.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,23 +13,21 @@ use crate::recorder::slots::BLOCK_BYTES;
 use crate::recorder::sync::{self, Site};
 use crate::ring::names::SegmentName;
 
-/// A segment file that grows.
+/// A segment file that grows. One thread appends; another may sync and name it meanwhile.
 #[derive(Debug)]
 pub struct SegmentFile {
     file: File,
     folder: PathBuf,
-    path: PathBuf,
     name: SegmentName,
-    visible: bool,
-    direct: bool,
+    direct: AtomicBool,
     reserved: u64,
-    len: u64,
+    len: AtomicU64,
 }
 
 impl SegmentFile {
     /// Creates the file hidden, with room for `reserve` bytes.
     pub fn create(folder: &Path, name: SegmentName, reserve: u64) -> Result<Self, IoError> {
-        let path = folder.join(format!(".{name}.new"));
+        let path = hidden(folder, name);
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -46,18 +45,16 @@ impl SegmentFile {
         Ok(Self {
             file,
             folder: folder.to_owned(),
-            path,
             name,
-            visible: false,
-            direct,
+            direct: AtomicBool::new(direct),
             reserved: reserve,
-            len: 0,
+            len: AtomicU64::new(0),
         })
     }
 
-    /// Bytes on disk.
+    /// Bytes handed to the device.
     pub fn written(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     /// Its name in the ring.
@@ -65,62 +62,72 @@ impl SegmentFile {
         self.name
     }
 
-    /// Whether it stands in the ring under its name.
-    pub fn is_visible(&self) -> bool {
-        self.visible
-    }
-
-    /// Appends whole blocks and makes them durable.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), IoError> {
+    /// Appends whole blocks. They are durable after [`Self::sync`].
+    pub fn append(&self, bytes: &[u8]) -> Result<(), IoError> {
         let mut rest = bytes;
-        let mut at = self.len;
+        let mut at = self.written();
         while !rest.is_empty() {
+            let direct = self.direct.load(Ordering::Relaxed);
             let written = match rustix::io::pwrite(&self.file, rest, at) {
                 Err(Errno::INTR) => continue,
-                Err(Errno::INVAL) if self.direct => {
+                Err(Errno::INVAL) if direct => {
                     self.give_up_direct()?;
                     continue;
                 }
                 // Whole blocks only: the tail of a short write is written again.
-                Ok(n) if n < rest.len() && self.direct => n - n % BLOCK_BYTES,
-                result => result.at("write", &self.path)?,
+                Ok(n) if n < rest.len() && direct => n - n % BLOCK_BYTES,
+                result => result.at("write", &self.path())?,
             };
             if written == 0 {
-                return Err(IoError::new("write", &self.path, Errno::NOSPC.into()));
+                return Err(IoError::new("write", &self.path(), Errno::NOSPC.into()));
             }
             rest = rest.get(written..).unwrap_or_default();
             at += u64::try_from(written).unwrap_or(0);
         }
-        sync::data(&self.file, Site::SegmentData).at("fdatasync", &self.path)?;
-        self.len = at;
+        self.len.store(at, Ordering::Release);
         Ok(())
     }
 
-    /// Gives it its name in the ring, durably.
-    pub fn publish(&mut self) -> Result<(), IoError> {
-        let path = self.folder.join(self.name.to_string());
-        fs::rename(&self.path, &path).at("rename", &self.path)?;
-        self.path = path;
-        self.visible = true;
-        sync_folder(&self.folder)
+    /// Makes durable what was appended before; how many bytes.
+    pub fn sync(&self) -> Result<u64, IoError> {
+        let written = self.written();
+        sync::data(&self.file, Site::SegmentData).at("fdatasync", &self.path())?;
+        Ok(written)
+    }
+
+    /// Gives it its name in the ring, durable after [`sync_folder`].
+    pub fn reveal(&self) -> Result<(), IoError> {
+        let from = hidden(&self.folder, self.name);
+        fs::rename(&from, self.path()).at("rename", &from)
     }
 
     /// Gives back the room it did not need.
-    pub fn finish(&mut self) -> Result<(), IoError> {
-        if self.len == self.reserved {
+    pub fn finish(&self) -> Result<(), IoError> {
+        let len = self.written();
+        if len == self.reserved {
             return Ok(());
         }
-        rustix::fs::ftruncate(&self.file, self.len).at("cut", &self.path)?;
-        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path)
+        rustix::fs::ftruncate(&self.file, len).at("cut", &self.path())?;
+        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path())
     }
 
-    fn give_up_direct(&mut self) -> Result<(), IoError> {
-        tracing::info!(path = %self.path.display(), "O_DIRECT is refused here; writing through the page cache");
-        let flags = rustix::fs::fcntl_getfl(&self.file).at("fcntl", &self.path)?;
-        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("fcntl", &self.path)?;
-        self.direct = false;
+    fn path(&self) -> PathBuf {
+        self.folder.join(self.name.to_string())
+    }
+
+    fn give_up_direct(&self) -> Result<(), IoError> {
+        let path = self.path();
+        tracing::info!(path = %path.display(), "O_DIRECT is refused here; writing through the page cache");
+        let flags = rustix::fs::fcntl_getfl(&self.file).at("fcntl", &path)?;
+        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("fcntl", &path)?;
+        self.direct.store(false, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Where a segment is before it has its name.
+fn hidden(folder: &Path, name: SegmentName) -> PathBuf {
+    folder.join(format!(".{name}.new"))
 }
 
 /// fsyncs a folder of the ring, so that names in it survive a power cut.
@@ -150,7 +157,7 @@ mod tests {
     use crate::time::Timestamp;
 
     #[test]
-    fn a_segment_is_visible_only_with_its_first_blocks_and_keeps_no_room() {
+    fn a_segment_is_hidden_until_it_is_revealed_and_keeps_no_room() {
         let dir = tempfile::tempdir().unwrap();
         let name = SegmentName {
             number: 1,
@@ -164,10 +171,11 @@ mod tests {
         writer.tail()[..8192].fill(7);
         writer.commit(8192);
 
-        let mut file = SegmentFile::create(dir.path(), name, 1 << 20).unwrap();
-        assert!(!dir.path().join(name.to_string()).exists());
+        let file = SegmentFile::create(dir.path(), name, 1 << 20).unwrap();
         file.append(&read.bytes()[..4096]).unwrap();
-        file.publish().unwrap();
+        assert_eq!(file.sync().unwrap(), 4096);
+        assert!(!dir.path().join(name.to_string()).exists());
+        file.reveal().unwrap();
         file.append(&read.bytes()[4096..]).unwrap();
         file.finish().unwrap();
         let path = dir.path().join(name.to_string());

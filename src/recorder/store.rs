@@ -34,6 +34,8 @@ struct State {
     bytes: u64,
     /// The segment being written, if it is visible.
     active: Option<SegmentName>,
+    /// Files made and not visible yet, with the room they take.
+    hidden: Vec<(SegmentName, u64)>,
     pins: Vec<Pin>,
 }
 
@@ -46,6 +48,9 @@ struct Pin {
 /// Packets may be out of order by a little (several receive queues, several processors): a pin
 /// looks this far beyond its window for segments.
 const SLACK: Duration = DISORDER;
+
+/// What a file system may claim to have and yet refuse.
+const ROOM_SLACK: u64 = 16 << 20;
 
 impl Pin {
     fn new(id: &str, window: Window) -> Self {
@@ -120,13 +125,34 @@ impl Store {
         lock(&self.state).segments.back().map(|(name, _)| *name)
     }
 
-    /// Bytes of the segments that nobody writes to any more.
+    /// A segment's file was made, hidden, with room for `bytes`.
+    pub fn made(&self, name: SegmentName, bytes: u64) {
+        let mut state = lock(&self.state);
+        state.hidden.retain(|(hidden, _)| *hidden != name);
+        state.hidden.push((name, bytes));
+    }
+
+    /// Room that files take which are not visible yet.
+    pub fn hidden_bytes(&self) -> u64 {
+        hidden_bytes(&lock(&self.state))
+    }
+
+    /// Whether the file system has room for another segment by its own account. If it has and yet
+    /// refuses, it is the device below that has none (thin provisioning), and giving up segments
+    /// would cost them for nothing.
+    pub fn has_room(&self, segment: u64) -> bool {
+        rustix::fs::statvfs(&self.folder).is_ok_and(|room| {
+            room.f_favail > 0 && room.f_bavail.saturating_mul(room.f_frsize) >= segment + ROOM_SLACK
+        })
+    }
+
+    /// Bytes of the segments that are whole, or are becoming so unseen.
     pub fn settled_bytes(&self) -> u64 {
         let state = lock(&self.state);
         let newest = state.segments.back();
         let active = newest.filter(|(name, _)| state.active == Some(*name));
         let growing = active.map_or(0, |(_, bytes)| *bytes);
-        state.bytes.saturating_sub(growing)
+        state.bytes.saturating_sub(growing) + hidden_bytes(&state)
     }
 
     /// When the oldest segment that may be given up opens.
@@ -164,6 +190,7 @@ impl Store {
         state.segments.push_back((name, bytes));
         state.bytes += bytes;
         state.active = Some(name);
+        state.hidden.retain(|(hidden, _)| *hidden != name);
         for pin in &state.pins {
             if name.first < pin.window.to {
                 self.link_loudly(pin, name);
@@ -171,19 +198,21 @@ impl Store {
         }
     }
 
-    /// The segment being written grew to `bytes`.
-    pub fn grown(&self, bytes: u64) {
+    /// A segment grew to `bytes`.
+    pub fn grown(&self, name: SegmentName, bytes: u64) {
         let mut state = lock(&self.state);
-        if let Some((_, len)) = state.segments.back_mut() {
+        let mut newest_first = state.segments.iter_mut().rev();
+        if let Some((_, len)) = newest_first.find(|(segment, _)| *segment == name) {
             let added = bytes.saturating_sub(*len);
             *len = bytes;
             state.bytes += added;
         }
     }
 
-    /// The segment being written was written anew as another file under the same name.
+    /// A segment was written anew as another file under the same name.
     pub fn replaced(&self, name: SegmentName) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.hidden.retain(|(hidden, _)| *hidden != name);
         for pin in &state.pins {
             let link = self.pin_folder(&pin.id).join(name.to_string());
             if fs::remove_file(&link).is_ok() {
@@ -192,9 +221,12 @@ impl Store {
         }
     }
 
-    /// The segment being written is sealed.
-    pub fn sealed(&self) {
-        lock(&self.state).active = None;
+    /// A segment is whole.
+    pub fn sealed(&self, name: SegmentName) {
+        let mut state = lock(&self.state);
+        if state.active == Some(name) {
+            state.active = None;
+        }
     }
 
     /// Whether the segment being written may hold packets of `window`.
@@ -316,6 +348,10 @@ impl Store {
             tracing::error!(incident = pin.id, %error, "cannot pin a new segment");
         }
     }
+}
+
+fn hidden_bytes(state: &State) -> u64 {
+    state.hidden.iter().map(|(_, bytes)| bytes).sum()
 }
 
 /// Makes a folder unless it is there; whether it was made. A thing of that name which is no folder
@@ -465,7 +501,7 @@ mod tests {
         assert!(store.is_open_over(&window), "it is to be sealed first");
         store.pin("i1", window, true).unwrap();
         assert_eq!(linked(&store, "i1"), [1]);
-        store.sealed();
+        store.sealed(name);
         store.pin("i1", window, true).unwrap();
         assert_eq!(linked(&store, "i1"), [1, 2]);
     }
