@@ -18,6 +18,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use crossbeam_channel::bounded;
@@ -149,6 +150,8 @@ fn writing_packets_samples_and_segments_allocates_nothing() {
         }
     };
     // The first time that a thread waits on a channel, the channel's crate makes its own note of it.
+    let (_open, never) = bounded::<()>(0);
+    assert!(never.recv_timeout(Duration::from_millis(1)).is_err());
     write(0, 20_000);
     let count = allocations(own_tid(), || write(20_000, packets));
     let written = writer.counters().written;
