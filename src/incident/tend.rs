@@ -2,7 +2,7 @@
 //! writes down who joins, seals. Every step is repeated until it succeeds.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::custody::{Act, SELF};
 use super::engine::{Change, Engine};
@@ -22,6 +22,8 @@ const PIN_AGAIN: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_secs(1);
 /// So many incidents at once are a crowd.
 const CROWD: usize = 64;
+/// The longest that what joined stays in the journal alone while a crowd is tended.
+const UNWRITTEN: Duration = Duration::from_mins(1);
 /// After the window's end, how soon the recorder is asked again.
 const SOON: Duration = Duration::from_millis(100);
 /// How far behind the end of a window the recorder looks for packets out of order, with a margin.
@@ -49,6 +51,7 @@ enum Round {
 async fn tend(engine: Arc<Engine>, id: IncidentId) {
     let mut backoff = BACKOFF;
     let mut shown = 1;
+    let mut written: Option<Instant> = None;
     loop {
         let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
             (
@@ -62,8 +65,12 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
         if incident.triggers > std::mem::replace(&mut shown, incident.triggers) {
             engine.changed(incident.clone());
         }
+        let write = written.is_none_or(|at| at.elapsed() >= unwritten(engine.tasks.len()));
+        if write {
+            written = Some(Instant::now());
+        }
         let round = tokio::select! {
-            round = round(&engine, &id, incident, desk) => round,
+            round = round(&engine, &id, incident, desk, write) => round,
             () = engine.stop.cancelled() => return,
         };
         let (delay, news) = match round {
@@ -96,17 +103,30 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
     }
 }
 
-/// How long triggers that joined are gathered before they are written down: each second, and in a
-/// crowd of incidents less often, so that a storm over many subjects leaves the disk to the journal,
-/// where all of them are already.
+/// How long after a round triggers that join bring about the next: each second, and in a crowd of
+/// incidents less often.
 fn pause(incidents: usize) -> Duration {
     let crowd = u32::try_from(incidents / CROWD).unwrap_or(u32::MAX);
     ROUND.saturating_mul(crowd.max(1)).min(PIN_AGAIN)
 }
 
-async fn round(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: Desk) -> Round {
+/// How long the folder may lack what joined: of a few incidents no longer than a round, of a crowd up
+/// to [`UNWRITTEN`], so that a storm over many subjects leaves the disk to the journal, where all of
+/// it is already. The seal writes what is left.
+fn unwritten(incidents: usize) -> Duration {
+    let crowd = u32::try_from(incidents / CROWD).unwrap_or(u32::MAX);
+    ROUND.saturating_mul(crowd.saturating_mul(4)).min(UNWRITTEN)
+}
+
+async fn round(
+    engine: &Arc<Engine>,
+    id: &IncidentId,
+    incident: Incident,
+    desk: Desk,
+    write: bool,
+) -> Round {
     match incident.state {
-        State::Collecting => collect(engine, id, incident, desk).await,
+        State::Collecting => collect(engine, id, incident, desk, write).await,
         State::Sealing => match seal(engine, id, incident.window, desk).await {
             Ok(Outcome::NotYet) => Round::Wait(SETTLE),
             Ok(Outcome::Sealed(sealed)) => {
@@ -124,7 +144,13 @@ async fn round(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: 
     }
 }
 
-async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk: Desk) -> Round {
+async fn collect(
+    engine: &Arc<Engine>,
+    id: &IncidentId,
+    incident: Incident,
+    desk: Desk,
+    write: bool,
+) -> Round {
     let window = incident.window;
     let Ok(_room) = engine.calls.acquire().await else {
         return Round::Done;
@@ -135,7 +161,11 @@ async fn collect(engine: &Arc<Engine>, id: &IncidentId, incident: Incident, desk
     let worked = engine.tasks.spawn_blocking(move || {
         let pinned = working.relieve(working.recorder.pin(name.as_str(), window));
         // What joined is written down even while the recorder is away, once there is a folder.
-        let written = working.relieve(working.write_down(&name, &desk));
+        let written = if write {
+            working.relieve(working.write_down(&name, &desk))
+        } else {
+            Ok(())
+        };
         (pinned, written)
     });
     let Ok((pinned, written)) = worked.await else {
@@ -329,5 +359,7 @@ mod tests {
     fn a_crowd_of_incidents_takes_turns() {
         let seconds = [0, 1, 127, 128, 200, 1000, usize::MAX].map(|n| pause(n).as_secs());
         assert_eq!(seconds, [1, 1, 1, 2, 3, 5, 5]);
+        let seconds = [0, 1, 63, 64, 200, 1000, usize::MAX].map(|n| unwritten(n).as_secs());
+        assert_eq!(seconds, [0, 0, 0, 4, 12, 60, 60]);
     }
 }
