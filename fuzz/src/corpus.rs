@@ -380,7 +380,8 @@ fn slot_file(held: &[u8]) -> Vec<u8> {
     let mut slots = Slots::create(&path, 2, 4096).unwrap().into_slots();
     let (mut fill, read) = slots.pop().unwrap().begin(2, at(1000));
     fill.tail()[..held.len()].copy_from_slice(held);
-    fill.commit(held.len());
+    fill.advance(held.len());
+    fill.publish();
     let bytes = [&[0][..], &fs::read(&path).unwrap()].concat();
     drop(Slot::rejoin(fill, read));
     bytes

@@ -139,12 +139,6 @@ impl SlotFill {
         );
     }
 
-    /// Takes and commits the first `bytes` of [`Self::tail`].
-    pub fn commit(&mut self, bytes: usize) {
-        self.advance(bytes);
-        self.publish();
-    }
-
     /// Bytes taken.
     #[inline]
     pub fn len(&self) -> usize {

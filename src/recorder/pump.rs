@@ -311,7 +311,8 @@ mod tests {
             let (mut fill, read) = slot.begin(u64::from(number), at);
             self.events.send(Event::Opened(read)).unwrap();
             fill.tail()[..bytes].fill(number);
-            fill.commit(bytes);
+            fill.advance(bytes);
+            fill.publish();
             fill.seal();
             let (done, answer) = bounded(1);
             let done = vec![done];

@@ -169,7 +169,8 @@ mod tests {
             .pop();
         let (mut writer, read) = slot.unwrap().begin(1, Timestamp::from_ns(5));
         writer.tail()[..8192].fill(7);
-        writer.commit(8192);
+        writer.advance(8192);
+        writer.publish();
 
         let file = SegmentFile::create(dir.path(), name, 1 << 20).unwrap();
         file.append(&read.bytes()[..4096]).unwrap();

@@ -265,10 +265,12 @@ mod tests {
         let mut slots = Slots::create(&path, 3, 8192).unwrap().into_slots();
         let (mut fill, read) = slots.pop().unwrap().begin(7, Timestamp::from_ns(70));
         fill.tail()[..5].copy_from_slice(b"hello");
-        fill.commit(5);
+        fill.advance(5);
+        fill.publish();
         fill.tail()[..4].copy_from_slice(b"lost");
         let (mut done, done_read) = slots.pop().unwrap().begin(6, Timestamp::from_ns(60));
-        done.commit(9);
+        done.advance(9);
+        done.publish();
         drop(Slot::rejoin(done, done_read));
         assert_eq!(read.bytes(), b"hello");
 
@@ -308,7 +310,8 @@ mod tests {
             .into_slots();
         let (mut fill, _read) = slots.pop().unwrap().begin(0, Timestamp::MIN);
         assert_eq!((fill.room(), fill.tail().len()), (8192, 8192));
-        fill.commit(8192);
+        fill.advance(8192);
+        fill.publish();
         assert_eq!((fill.room(), fill.tail().len()), (0, 0));
     }
 
@@ -323,7 +326,8 @@ mod tests {
             let slot = slots.into_iter().next().unwrap();
             let (mut fill, _) = slot.begin(number, Timestamp::from_ns(number));
             fill.tail()[..4].fill(7);
-            fill.commit(4);
+            fill.advance(4);
+            fill.publish();
         };
         begin(1);
         let first = inode();
