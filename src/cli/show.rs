@@ -358,12 +358,13 @@ fn target_text(target: &Value) -> String {
 
 /// What came of a test message.
 pub fn tested(answer: &Value) -> String {
-    format!(
-        "{}: delivered to {} in {} ms",
-        plain(&string(answer, "target")),
-        plain(&string(answer, "to")),
-        number(answer, "milliseconds")
-    )
+    let (target, to) = (string(answer, "target"), string(answer, "to"));
+    let (target, to) = (plain(&target), plain(&to));
+    if to.starts_with("udp://") {
+        return format!("{target}: sent to {to}; by UDP nobody says whether it arrived");
+    }
+    let milliseconds = number(answer, "milliseconds");
+    format!("{target}: delivered to {to} in {milliseconds} ms")
 }
 
 /// The clock, and when it was set last.
@@ -495,6 +496,20 @@ mod tests {
     #[test]
     fn foreign_text_sends_nothing_to_the_terminal() {
         assert_eq!(plain("a\x1b[31mb\n"), "a\u{FFFD}[31mb\u{FFFD}");
+    }
+
+    #[test]
+    fn a_test_message_by_udp_is_not_called_delivered() {
+        let said = |to: &str| {
+            let answer = serde_json::json!({"target": "t", "to": to, "milliseconds": 3});
+            tested(&answer)
+        };
+        assert_eq!(
+            said("tcp://log.test:601"),
+            "t: delivered to tcp://log.test:601 in 3 ms"
+        );
+        let by_udp = said("udp://log.test:514");
+        assert!(by_udp.starts_with("t: sent to ") && !by_udp.contains("delivered"));
     }
 
     #[test]
