@@ -1,4 +1,4 @@
-//! Notifications, taken by real receivers: an HTTP server, a mail server with STARTTLS and login,
+//! Notifications, taken by real receivers: an HTTP server, mail servers with STARTTLS or TLS and login,
 //! rsyslog by UDP, TCP and within TLS.
 
 use std::fs;
@@ -33,18 +33,25 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever()
 "#;
 
-/// A mail server that wants STARTTLS and a login, and keeps what it takes in a Maildir.
+/// A mail server that wants STARTTLS, or speaks TLS from the first byte, and a login; it keeps what it
+/// takes in a Maildir.
 const MAIL_SERVER: &str = r#"
-import ssl, sys, threading
+import asyncio, ssl, sys, threading
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Mailbox
-from aiosmtpd.smtp import AuthResult
-box, port, certificate, key = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+from aiosmtpd.smtp import SMTP, AuthResult
+box, port, certificate, key, how = sys.argv[1], int(sys.argv[2]), *sys.argv[3:6]
 tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 tls.load_cert_chain(certificate, key)
 def login(server, session, envelope, mechanism, data):
     good = (data.login, data.password) == (b"tap", b"a password of the test")
     return AuthResult(success=good, handled=good)
+async def speak_tls():
+    serve = lambda: SMTP(Mailbox(box), authenticator=login, auth_required=True, auth_require_tls=False)
+    server = await asyncio.get_running_loop().create_server(serve, "127.0.0.1", port, ssl=tls)
+    await server.serve_forever()
+if how == "tls":
+    asyncio.run(speak_tls())
 Controller(Mailbox(box), hostname="127.0.0.1", port=port, tls_context=tls, require_starttls=True,
     authenticator=login, auth_required=True, auth_require_tls=True).start()
 threading.Event().wait()
@@ -418,6 +425,9 @@ fn mail_goes_out_within_tls_and_syslog_by_every_way() {
     let text = [
         mail.clone() + &trusted,
         mail.replace("\"mail\"", "\"stranger\""),
+        mail.replace("\"mail\"", "\"smtps\"")
+            .replace("port = 2525", "port = 4650\ntls = \"implicit\"")
+            + &trusted,
         syslog("udp", "udp://127.0.0.1:5614", ""),
         syslog("tcp", "tcp://127.0.0.1:5615", ""),
         syslog("tls", "tls://127.0.0.1:5616", &trusted),
@@ -427,9 +437,10 @@ fn mail_goes_out_within_tls_and_syslog_by_every_way() {
         return;
     };
     let space = &running.mirror.monitor;
-    let (_mail, inbox) = mail_server(folder.path(), &authority, space);
+    let (_mail, inbox) = mail_server(folder.path(), &authority, space, "2525", "starttls");
+    let (_smtps, box_of_smtps) = mail_server(folder.path(), &authority, space, "4650", "tls");
     let (_rsyslog, lines) = rsyslog(folder.path(), &authority, space);
-    for name in ["mail", "tcp", "tls"] {
+    for name in ["mail", "smtps", "tcp", "tls"] {
         wait_for(&format!("{name} to take a message"), || {
             let output = running.site.client(&["notify", "test", name]);
             let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -442,22 +453,8 @@ fn mail_goes_out_within_tls_and_syslog_by_every_way() {
     }
 
     let id = freeze(&running.site, "x\" ] \\ Bcc: all@evil.test \u{3042}");
-    let mails = wait_for("the mail", || {
-        let mails: Vec<String> = fs::read_dir(inbox.join("new"))
-            .map_err(|error| error.to_string())?
-            .map(|entry| read_mail(&entry.unwrap().path()))
-            .collect();
-        let of_incident = mails.iter().filter(|mail| mail.contains(&id)).cloned();
-        let of_incident: Vec<String> = of_incident.collect();
-        if of_incident.is_empty() {
-            Err(format!("{mails:?}"))
-        } else {
-            Ok(of_incident)
-        }
-    });
-    let [mail] = mails.as_slice() else {
-        panic!("{mails:?}");
-    };
+    let mail = the_mail(&inbox, &id);
+    assert_eq!(the_mail(&box_of_smtps, &id), mail, "within TLS");
     assert!(
         mail.contains("subject=インシデント発生: x\" ] \\ Bcc: all@evil.test あ\n"),
         "{mail}"
@@ -515,15 +512,42 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn mail_server(folder: &Path, authority: &Authority, space: &Space) -> (Process, PathBuf) {
-    let inbox = folder.join("inbox");
+fn mail_server(
+    folder: &Path,
+    authority: &Authority,
+    space: &Space,
+    port: &str,
+    how: &str,
+) -> (Process, PathBuf) {
+    let inbox = folder.join(format!("inbox-{how}"));
     let program = folder.join("mail.py");
     fs::write(&program, MAIL_SERVER).unwrap();
     let mut command = space.command("/usr/bin/python3");
-    command.arg(&program).arg(&inbox).arg("2525");
+    command.arg(&program).arg(&inbox).arg(port);
     command.args([authority.file("mail.pem"), authority.file("mail.key")]);
-    let process = Process::start(&mut command, &folder.join("mail.log"));
+    command.arg(how);
+    let process = Process::start(&mut command, &folder.join(format!("mail-{how}.log")));
     (process, inbox)
+}
+
+/// The one mail about an incident.
+fn the_mail(inbox: &Path, id: &str) -> String {
+    let mails = wait_for("the mail", || {
+        let mails: Vec<String> = fs::read_dir(inbox.join("new"))
+            .map_err(|error| error.to_string())?
+            .map(|entry| read_mail(&entry.unwrap().path()))
+            .collect();
+        let of_incident: Vec<String> = mails.iter().filter(|m| m.contains(id)).cloned().collect();
+        if of_incident.is_empty() {
+            Err(format!("{mails:?}"))
+        } else {
+            Ok(of_incident)
+        }
+    });
+    let [mail] = mails.as_slice() else {
+        panic!("{mails:?}");
+    };
+    mail.clone()
 }
 
 /// The headers and the text of a mail, as Python's own reader understands them.
