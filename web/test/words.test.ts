@@ -1,7 +1,10 @@
+import { readFileSync } from "node:fs";
+
 import { describe, expect, it } from "vitest";
 
 import { en } from "../src/i18n/en";
 import { ja } from "../src/i18n/ja";
+import { DRILL_PHRASES, phrase } from "../src/i18n/phrases.ja";
 
 /** Every leaf of a dictionary as `path: kind`. */
 function leaves(value: unknown, path = ""): string[] {
@@ -49,5 +52,22 @@ describe("dictionaries", () => {
     const [english, japanese] = [texts(en), texts(ja)];
     const same = japanese.filter((text, i) => text === english[i] && /[a-z]/i.test(text));
     expect([...new Set(same)].sort()).toEqual(["Mattermost", "RST", "Slack", "Syslog", "Teams", "Webhook", "pcap", "pcapng", "wirewitness", "wirewitness ⟨1⟩"]);
+  });
+});
+
+describe("what a drill says", () => {
+  it("is put into Japanese with its names and numbers, and otherwise left alone", () => {
+    expect(phrase("12 packets", DRILL_PHRASES)).toBe("12 パケット");
+    expect(phrase("48 bytes to 192.0.2.1:514", DRILL_PHRASES)).toBe("192.0.2.1:514 へ 48 バイト");
+    expect(phrase("the incident was not sealed within 30s: disk full", DRILL_PHRASES)).toBe("インシデントは 30s 以内に封印されませんでした: disk full");
+    expect(phrase("send to 192.0.2.1: 12 packets", DRILL_PHRASES)).toBe("send to 192.0.2.1: 12 packets");
+  });
+
+  it("is said by the server in the words that are looked for", () => {
+    const server = ["run", "send", "http"].map((file) => readFileSync(`../src/drill/${file}.rs`, "utf8")).join("");
+    for (const [said] of DRILL_PHRASES) {
+      const words = (said.source.match(/[a-z][a-z ,]+/) ?? [""])[0].replace(/ within $/, "").trim();
+      expect(server).toContain(words);
+    }
   });
 });

@@ -328,6 +328,7 @@ export const en = {
     notLooked: "No marked packet was looked for on the wire: drill.canary names no address.",
     hintNever: "No drill was ever run: whether a trigger of each source ends as evidence is not proven.",
     hintFailed: (names: string) => `The last drill failed: ${names}.`,
+    said: (text: string) => text,
     outcomes: { running: "Under way", passed: "Passed", failed: "Failed", interrupted: "Interrupted" },
     steps: {
       sent: "Sent",

@@ -1,4 +1,5 @@
 import type { Words } from "./en";
+import { DRILL_PHRASES, phrase } from "./phrases.ja";
 
 export const ja: Words = {
   product: "wirewitness",
@@ -326,6 +327,7 @@ export const ja: Words = {
     notLooked: "目印のパケットは回線上で確認していません（drill.canary に宛先が設定されていません）。",
     hintNever: "訓練が一度も行われていません。各トリガー源から証拠が残ることは未確認です。",
     hintFailed: (names) => `前回の訓練に失敗しました: ${names}`,
+    said: (text) => phrase(text, DRILL_PHRASES),
     outcomes: { running: "実行中", passed: "合格", failed: "失敗", interrupted: "中断" },
     steps: {
       sent: "送信",

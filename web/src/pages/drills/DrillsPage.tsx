@@ -189,7 +189,7 @@ function DrillCard({ drill }: { drill: Drill }): JSX.Element {
       {drill.why && (
         <p class="drill-why">
           {drill.failed_at && <>{words.failedAt(lookup(words.steps, drill.failed_at) ?? drill.failed_at)} </>}
-          <Foreign text={drill.why} />
+          <Foreign text={words.said(drill.why)} />
         </p>
       )}
       <Steps drill={drill} />
@@ -197,7 +197,7 @@ function DrillCard({ drill }: { drill: Drill }): JSX.Element {
       {drill.outcome === "passed" && !drill.sighting && <p class="muted">{words.notLooked}</p>}
       {drill.notes?.filter((note) => !note.startsWith(NOT_LOOKED)).map((note) => (
         <p key={note} class="muted">
-          <Foreign text={note} />
+          <Foreign text={words.said(note)} />
         </p>
       ))}
     </li>

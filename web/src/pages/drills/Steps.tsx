@@ -24,7 +24,7 @@ export function Steps({ drill }: { drill: Drill }): JSX.Element {
           </svg>
           <span class="number">{roundTrip(one.ns / 1e9, lang)}</span>
           <span class="muted drill-detail">
-            <Foreign text={one.detail} />
+            <Foreign text={t.drills.said(one.detail)} />
           </span>
         </li>
       ))}
