@@ -19,7 +19,7 @@ use crate::recorder::segment_file::{SegmentFile, sync_folder};
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::{Slot, SlotFill, SlotRead};
 use crate::recorder::store::Store;
-use crate::recorder::writer::Done;
+use crate::recorder::writer::{Done, Remark};
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
@@ -163,11 +163,11 @@ impl Keeper {
                 self.answer(secure, at, done);
                 self.sync_seconds();
             }
-            Step::Nothing { at, done } => self.answer(true, at, done),
-            Step::Gap(gap) => {
+            Step::Remark(Remark::Nothing { at, done }) => self.answer(true, at, done),
+            Step::Remark(Remark::Gap(gap)) => {
                 self.until_it_works(|keeper| lock(&keeper.gaps).append(&gap));
             }
-            Step::Second(second) => self.account(&second),
+            Step::Remark(Remark::Second(second)) => self.account(&second),
         }
     }
 
@@ -378,9 +378,9 @@ impl Underway {
 /// Whether somebody waits, or a look at the clock of `ring.sync` made it.
 fn is_urgent(step: &Step) -> bool {
     match step {
-        Step::Blocks { .. } | Step::Nothing { .. } => true,
+        Step::Blocks { .. } | Step::Remark(Remark::Nothing { .. }) => true,
         Step::Sealed { done, .. } => !done.is_empty(),
-        Step::Gap(_) | Step::Second(_) => false,
+        Step::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
     }
 }
 

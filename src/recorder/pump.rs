@@ -10,13 +10,11 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
-use crate::recorder::ledger::Second;
-use crate::recorder::protocol::Gap;
 use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{SlotFill, SlotRead};
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Done, Event};
+use crate::recorder::writer::{Done, Event, Remark};
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
@@ -45,17 +43,8 @@ pub enum Step {
         /// Who waits for it.
         done: Vec<Done>,
     },
-    /// Nothing new; answer when everything before is durable.
-    Nothing {
-        /// Up to when nothing came.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
-    },
-    /// A span was not recorded.
-    Gap(Gap),
-    /// What happened since the line of accounting before.
-    Second(Second),
+    /// What has no bytes.
+    Remark(Remark),
 }
 
 /// A segment's slot and the file that the pump wrote of it.
@@ -144,7 +133,7 @@ impl Pump {
                         at,
                         done,
                     },
-                    None => Step::Nothing { at, done },
+                    None => Step::Remark(Remark::Nothing { at, done }),
                 })
             }
             Event::Sealed { fill, at, done } => {
@@ -158,12 +147,10 @@ impl Pump {
                         at,
                         done,
                     },
-                    None => Step::Nothing { at, done },
+                    None => Step::Remark(Remark::Nothing { at, done }),
                 })
             }
-            Event::Nothing { at, done } => Some(Step::Nothing { at, done }),
-            Event::Gap(gap) => Some(Step::Gap(gap)),
-            Event::Second(second) => Some(Step::Second(second)),
+            Event::Remark(remark) => Some(Step::Remark(remark)),
         }
     }
 

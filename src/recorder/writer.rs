@@ -57,6 +57,13 @@ pub enum Event {
         /// Who waits for it.
         done: Vec<Done>,
     },
+    /// What has no bytes.
+    Remark(Remark),
+}
+
+/// What is told between segments' bytes, and takes its turn among them.
+#[derive(Debug)]
+pub enum Remark {
     /// Nothing new to write; answer when everything before is durable.
     Nothing {
         /// Up to when nothing came.
@@ -68,6 +75,12 @@ pub enum Event {
     Gap(Gap),
     /// What happened since the line of accounting before.
     Second(Second),
+}
+
+impl From<Remark> for Event {
+    fn from(remark: Remark) -> Self {
+        Self::Remark(remark)
+    }
 }
 
 /// The writer of one interface.
@@ -251,7 +264,7 @@ impl SlotWriter {
         }
         if !self.is_dirty() || self.fill.is_none() {
             if !done.is_empty() {
-                self.send(Event::Nothing { at, done });
+                self.send(Remark::Nothing { at, done }.into());
             }
             return;
         }
@@ -272,7 +285,7 @@ impl SlotWriter {
                 self.send(Event::Sealed { fill, at, done });
             }
             None if done.is_empty() => {}
-            None => self.send(Event::Nothing { at, done }),
+            None => self.send(Remark::Nothing { at, done }.into()),
         }
     }
 
@@ -318,7 +331,7 @@ impl SlotWriter {
         let Some(second) = self.ledger.line(&self.counters, all) else {
             return;
         };
-        if self.events.try_send(Event::Second(second)).is_ok() {
+        if self.events.try_send(Remark::Second(second).into()).is_ok() {
             self.ledger.told(&self.counters);
         }
     }
@@ -337,7 +350,7 @@ impl SlotWriter {
             to,
             cause,
         };
-        self.send(Event::Gap(gap));
+        self.send(Remark::Gap(gap).into());
     }
 
     /// Opens a slot; false when none is free.
@@ -405,7 +418,8 @@ impl SlotWriter {
     /// The channel holds more than all slots can be in flight; only progress may be left out.
     fn send(&mut self, event: Event) {
         match self.events.try_send(event) {
-            Ok(()) | Err(TrySendError::Full(Event::Progress { .. } | Event::Gap(_))) => {}
+            Ok(())
+            | Err(TrySendError::Full(Event::Progress { .. } | Event::Remark(Remark::Gap(_)))) => {}
             Err(TrySendError::Full(event) | TrySendError::Disconnected(event)) => {
                 // The keeper is gone or hopelessly behind; waiters see their channel close.
                 tracing::error!(
@@ -544,7 +558,11 @@ mod tests {
         assert!(
             matches!(
                 &events[..],
-                [Event::Opened(_), Event::Gap(_), Event::Progress { .. }]
+                [
+                    Event::Opened(_),
+                    Event::Remark(Remark::Gap(_)),
+                    Event::Progress { .. }
+                ]
             ),
             "{events:?}"
         );
@@ -571,7 +589,7 @@ mod tests {
         rig.writer.packet(at(13), 100, &[7; 100]);
         assert_eq!(rig.writer.counters().dropped_ring, 1);
         let gap = rig.events.try_iter().find_map(|event| match event {
-            Event::Gap(gap) => Some((gap.from, gap.to)),
+            Event::Remark(Remark::Gap(gap)) => Some((gap.from, gap.to)),
             _ => None,
         });
         assert_eq!(gap, Some((at(12), at(13))));

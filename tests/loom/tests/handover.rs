@@ -124,7 +124,7 @@ fn keep(events: &Receiver<Event>, free: &Sender<Slot>) -> Vec<Vec<u8>> {
                 segments.push(file);
                 free.try_send(Slot::rejoin(fill, read)).unwrap();
             }
-            Event::Nothing { .. } | Event::Gap(_) | Event::Second(_) => {}
+            Event::Remark(_) => {}
         }
     }
     segments
