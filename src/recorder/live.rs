@@ -9,11 +9,11 @@ use pcap::{Active, Capture};
 use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
 use crate::recorder::capture::{Capturer, Command, IDLE, finish, wait};
+use crate::recorder::device::Device;
 use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
 use crate::recorder::protocol::{GapCause, InterfaceState};
 use crate::recorder::socket;
 use crate::recorder::source::Source;
-use crate::recorder::watch::interface_packets;
 use crate::recorder::writer::Done;
 use crate::time::Timestamp;
 
@@ -78,7 +78,7 @@ impl<'a> Live<'a> {
             link.counted.store(true, Ordering::Relaxed);
             let others = link.others.load(Ordering::Relaxed);
             Refused {
-                packets: interface_packets(&capturer.shared.name),
+                packets: Device::open(&capturer.shared.name).packets(),
                 received: counters.received.saturating_add(others),
                 filtered: counters.filtered,
             }
@@ -247,7 +247,7 @@ impl<'a> Live<'a> {
             .refused
             .as_ref()
             .filter(|_| alone)
-            .map(|_| interface_packets(&self.capturer.shared.name));
+            .map(|_| Device::open(&self.capturer.shared.name).packets());
         if let Err(error) = socket::refuse_all(self.source.socket()) {
             tracing::warn!(%error, "cannot stop the socket; the last packets may be missing");
         }

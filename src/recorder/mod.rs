@@ -18,6 +18,7 @@ pub mod capture;
 pub mod client;
 pub mod config;
 pub mod control;
+mod device;
 pub mod fanout;
 pub mod gaps;
 mod handover;

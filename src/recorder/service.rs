@@ -115,7 +115,7 @@ impl Recorder {
         let shared: Vec<_> = interfaces.iter().map(Port::shared).collect();
         let clock = Arc::new(watch::ClockBoard::default());
         let board = Arc::clone(&clock);
-        let watcher = spawn("watch", move || watch::run(&shared, &board, &stopped))
+        let watcher = spawn("watch", move || watch::run(shared, &board, &stopped))
             .at("start a thread in", ring)?;
         threads.push(watcher);
         Ok(Self {

@@ -2,7 +2,6 @@
 //! clock. One thread for all interfaces, so that capture threads need not ask.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::clock::{Clock, Discipline, Moment, Step, Steps};
-use crate::recorder::open::is_loopback;
+use crate::recorder::device::Device;
 use crate::recorder::protocol::ClockStatus;
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::socket;
@@ -67,11 +66,12 @@ impl ClockBoard {
 }
 
 /// Looks at every interface, given as its capture threads, and at the clock until `stopping` is closed.
-pub fn run(interfaces: &[Vec<Arc<Shared>>], clock: &ClockBoard, stopping: &Receiver<()>) {
+pub fn run(interfaces: Vec<Vec<Arc<Shared>>>, clock: &ClockBoard, stopping: &Receiver<()>) {
+    let mut links: Vec<_> = interfaces.into_iter().map(LinkWatch::new).collect();
     loop {
         clock.look(&Moment::now());
-        for threads in interfaces {
-            look(threads);
+        for link in &mut links {
+            link.look();
         }
         if stopping.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
             return;
@@ -79,40 +79,69 @@ pub fn run(interfaces: &[Vec<Arc<Shared>>], clock: &ClockBoard, stopping: &Recei
     }
 }
 
-/// Looks once at the interface of these capture threads and tells all of them. What its driver
-/// dropped is told to the first alone: it is to be counted once.
-pub fn look(threads: &[Arc<Shared>]) {
-    let Some(first) = threads.first() else {
-        return;
-    };
-    let index = socket::interface_index(&first.name).unwrap_or(0);
-    let up = index != 0 && is_up(&first.name);
-    if index != 0 {
-        let drops = driver_drops(&first.name);
-        first.link.drops.store(drops, Ordering::Relaxed);
+/// One interface.
+#[derive(Debug)]
+pub struct LinkWatch {
+    /// Its capture threads.
+    threads: Vec<Arc<Shared>>,
+    /// The device that had the name at the last look, by index.
+    device: Option<(u32, Device)>,
+}
+
+impl LinkWatch {
+    /// Watches for these capture threads of one interface.
+    pub fn new(threads: Vec<Arc<Shared>>) -> Self {
+        Self {
+            threads,
+            device: None,
+        }
     }
-    if index != 0 && first.link.counted.load(Ordering::Relaxed) {
-        settle(first, threads, index);
-    }
-    for shared in threads {
-        let link = &shared.link;
-        let changed = link.index.swap(index, Ordering::AcqRel) != index;
-        if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
-            shared.wake();
+
+    /// Looks once and tells all threads. What the driver dropped is told to the first alone: it is to
+    /// be counted once.
+    pub fn look(&mut self) {
+        let Some(first) = self.threads.first() else {
+            return;
+        };
+        let index = socket::interface_index(&first.name).unwrap_or(0);
+        if self
+            .device
+            .as_ref()
+            .is_none_or(|(known, _)| *known != index)
+        {
+            self.device = (index != 0).then(|| (index, Device::open(&first.name)));
+        }
+        let mut up = false;
+        if let Some((_, device)) = &self.device {
+            up = device.is_up();
+            first.link.drops.store(device.drops(), Ordering::Relaxed);
+            if first.link.counted.load(Ordering::Relaxed) {
+                settle(&self.threads, index, device.packets());
+            }
+        }
+        for shared in &self.threads {
+            let link = &shared.link;
+            let changed = link.index.swap(index, Ordering::AcqRel) != index;
+            if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
+                shared.wake();
+            }
         }
     }
 }
 
 /// Tells the first of the capture threads how many packets had passed the interface a look ago, and
 /// what the others received. They say that once a second: of several, the look is longer ago.
-fn settle(first: &Shared, threads: &[Arc<Shared>], index: u32) {
+fn settle(threads: &[Arc<Shared>], index: u32, packets: u64) {
+    let Some(first) = threads.first() else {
+        return;
+    };
     let ago = if threads.len() > 1 { LOOKS_AGO } else { 1 };
     let link = &first.link;
     let mut past = lock(&link.past);
     if link.index.load(Ordering::Acquire) != index {
         past.clear();
     }
-    past.push_back(interface_packets(&first.name));
+    past.push_back(packets);
     while past.len() > ago + 1 {
         past.pop_front();
     }
@@ -122,39 +151,4 @@ fn settle(first: &Shared, threads: &[Arc<Shared>], index: u32) {
     if let Some(settled) = past.front() {
         link.settled.store(*settled, Ordering::Relaxed);
     }
-}
-
-/// IFF_UP; an interface whose flags cannot be read is taken to be up.
-fn is_up(name: &str) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/sys/class/net/{name}/flags")) else {
-        return true;
-    };
-    let flags = text.trim().trim_start_matches("0x");
-    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 != 0)
-}
-
-/// What the driver says the card had no room for. Some drivers count an overflow under both of the
-/// latter names, so the greater counts. Not `rx_dropped`: that is of the kernel behind us as well,
-/// and holds frames that nobody but us wanted.
-fn driver_drops(name: &str) -> u64 {
-    let overflow = statistic(name, "rx_fifo_errors").max(statistic(name, "rx_over_errors"));
-    statistic(name, "rx_missed_errors").saturating_add(overflow)
-}
-
-/// Packets that passed the interface where we look: received, and sent, which on loopback are the
-/// same ones.
-pub(super) fn interface_packets(name: &str) -> u64 {
-    let sent = if is_loopback(name) {
-        0
-    } else {
-        statistic(name, "tx_packets")
-    };
-    statistic(name, "rx_packets").saturating_add(sent)
-}
-
-fn statistic(name: &str, counter: &str) -> u64 {
-    fs::read_to_string(format!("/sys/class/net/{name}/statistics/{counter}"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
 }
