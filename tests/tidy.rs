@@ -15,7 +15,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/recorder/blocks.rs", 3),   // the kernel's buffer
     ("src/recorder/open.rs", 1),     // libpcap's descriptor
     ("src/recorder/mapping.rs", 1),  // huge pages
-    ("src/recorder/priority.rs", 1), // the scheduling policy
+    ("src/recorder/priority.rs", 2), // the scheduling policy, the class of I/O
     ("src/recorder/slots.rs", 6),    // mapped memory
     ("src/recorder/socket.rs", 4),   // packet socket options
 ];

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::daemon::{Asked, Signals, logging, privileges};
 use crate::recorder::control;
 use crate::recorder::open::{CaptureOptions, Replay, open_live};
+use crate::recorder::priority;
 use crate::recorder::service::{Recorder, RecorderConfig};
 use crate::recorder::socket::interface_index;
 
@@ -31,6 +32,8 @@ pub fn run(args: &Args, replay: Option<&Path>, pace: bool) -> Result<(), Failure
         None => check_permission(&config)?,
     }
     let recorder_config = recorder_config(&config, replay);
+    // The threads to come inherit it; afterwards there is no right to it any more.
+    priority::raise();
     drop_privileges(&recorder_config)?;
     let recorder = Recorder::start(&recorder_config).map_err(Failure::usage)?;
     let recorder = Arc::new(recorder);

@@ -22,11 +22,11 @@ const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// The longest rest after packets were taken. Waking for each block the kernel hands over would cost
 /// more than copying what is in it.
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(40);
 
-/// How long the kernel's buffer can be left alone: an eighth of it at 10 Gbit/s.
+/// How long the kernel's buffer can be left alone: a fifth of it at 10 Gbit/s.
 fn rest(buffer_bytes: u64) -> Duration {
-    Duration::from_nanos(buffer_bytes / 8 * 8 / 10).min(REST)
+    Duration::from_nanos(buffer_bytes / 5 * 8 / 10).min(REST)
 }
 
 /// Why a capture ended.

@@ -31,7 +31,7 @@ mod member;
 pub mod open;
 pub mod order;
 mod port;
-mod priority;
+pub mod priority;
 pub mod protocol;
 pub mod pump;
 pub mod recovery;

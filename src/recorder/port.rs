@@ -114,16 +114,13 @@ impl Port {
         for (member, capturer, pump, keeper) in prepared {
             let folder = member.store.folder();
             let threads = [
-                spawn("capture", move || {
-                    priority::raise();
-                    capturer.run();
-                }),
+                spawn("capture", move || capturer.run()),
                 spawn("pump", move || {
-                    priority::raise_behind_capture();
+                    priority::wait_behind_capture();
                     pump.run();
                 }),
                 spawn("keeper", move || {
-                    priority::raise_behind_capture();
+                    priority::wait_behind_capture();
                     keeper.run();
                 }),
             ];

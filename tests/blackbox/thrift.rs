@@ -110,3 +110,30 @@ fn a_packet_costs_no_system_call() {
         "{total} calls for {packets} packets: {calls:?}"
     );
 }
+
+/// Of a recorder that was root when it began: it asks for that before it gives the right to it up.
+#[test]
+fn what_packets_wait_for_goes_first_at_processor_and_disk() {
+    let Some(mirror) = Mirror::alone("priorities") else {
+        return;
+    };
+    let site = Site::new(&Setup::default());
+    let recorder = Recorder::start(&site, &mirror.monitor);
+    let pid = recorder.process.id();
+    for name in ["capture", "pump", "keeper"] {
+        let tid = thread_named(pid, name);
+        let said = |program: &str, options: &[&str]| {
+            let output = Command::new(program).args(options).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let class = said("ionice", &["-p", &tid]);
+        assert_eq!(class, "realtime: prio 2", "{name}");
+        // Of all threads, by number.
+        let nice = said("ps", &["-L", "-o", "lwp=,ni=", "-p", &pid.to_string()]);
+        let own = nice
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|line| line[0] == tid);
+        assert_eq!(own.unwrap()[1], "-10", "{name}: {nice}");
+    }
+}
