@@ -201,8 +201,8 @@ impl Engine {
         Ok(Some(done))
     }
 
-    /// Writes what is pending of an incident. Blocks.
-    pub(super) fn write_down(&self, id: &IncidentId, desk: &Desk) -> Result<(), IoError> {
+    /// Writes what is pending of an incident; false when it has no folder yet. Blocks.
+    pub(super) fn write_down(&self, id: &IncidentId, desk: &Desk) -> Result<bool, IoError> {
         let written = self.at_desk(id, desk, |folder| {
             let Some((pending, live)) = self.table().items.get_mut(id).and_then(|item| {
                 std::mem::take(&mut item.dirty).then(|| {
@@ -226,7 +226,7 @@ impl Engine {
             }
             saved
         });
-        written.map(|_| ())
+        written.map(|done| done.is_some())
     }
 
     /// What could not be written waits on; lines that were are recognised by their number.

@@ -62,7 +62,7 @@ async fn write_late(engine: &Arc<Engine>) {
             .spawn_blocking(move || working.relieve(working.write_down(&name, &desk)))
             .await;
         match written {
-            Ok(Ok(())) => engine.changed(incident),
+            Ok(Ok(_)) => engine.changed(incident),
             Ok(Err(error)) => {
                 tracing::error!(incident = %id, %error, "cannot write to the incident's folder");
             }

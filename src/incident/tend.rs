@@ -38,6 +38,17 @@ pub(super) fn spawn(engine: &Arc<Engine>, id: IncidentId) {
     engine.tasks.spawn(task);
 }
 
+/// When the folder was last brought up to date.
+#[derive(Debug, Default)]
+struct Notes(Option<Instant>);
+
+impl Notes {
+    /// Whether it is time again, with so many incidents at once.
+    fn are_due(&self, incidents: usize) -> bool {
+        self.0.is_none_or(|at| at.elapsed() >= unwritten(incidents))
+    }
+}
+
 /// How a round ended.
 enum Round {
     /// Nothing to do until then, or until somebody joins.
@@ -51,7 +62,7 @@ enum Round {
 async fn tend(engine: Arc<Engine>, id: IncidentId) {
     let mut backoff = BACKOFF;
     let mut shown = 1;
-    let mut written: Option<Instant> = None;
+    let mut notes = Notes::default();
     loop {
         let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
             (
@@ -65,12 +76,8 @@ async fn tend(engine: Arc<Engine>, id: IncidentId) {
         if incident.triggers > std::mem::replace(&mut shown, incident.triggers) {
             engine.changed(incident.clone());
         }
-        let write = written.is_none_or(|at| at.elapsed() >= unwritten(engine.tasks.len()));
-        if write {
-            written = Some(Instant::now());
-        }
         let round = tokio::select! {
-            round = round(&engine, &id, incident, desk, write) => round,
+            round = round(&engine, &id, incident, desk, &mut notes) => round,
             () = engine.stop.cancelled() => return,
         };
         let (delay, news) = match round {
@@ -123,10 +130,10 @@ async fn round(
     id: &IncidentId,
     incident: Incident,
     desk: Desk,
-    write: bool,
+    notes: &mut Notes,
 ) -> Round {
     match incident.state {
-        State::Collecting => collect(engine, id, incident, desk, write).await,
+        State::Collecting => collect(engine, id, incident, desk, notes).await,
         State::Sealing => match seal(engine, id, incident.window, desk).await {
             Ok(Outcome::NotYet) => Round::Wait(SETTLE),
             Ok(Outcome::Sealed(sealed)) => {
@@ -149,30 +156,31 @@ async fn collect(
     id: &IncidentId,
     incident: Incident,
     desk: Desk,
-    write: bool,
+    notes: &mut Notes,
 ) -> Round {
     let window = incident.window;
     let Ok(_room) = engine.calls.acquire().await else {
         return Round::Done;
     };
     let over = Timestamp::now() >= window.to;
+    let due = notes.are_due(engine.tasks.len());
     let working = Arc::clone(engine);
     let name = id.clone();
     let worked = engine.tasks.spawn_blocking(move || {
         let pinned = working.relieve(working.recorder.pin(name.as_str(), window));
         // What joined is written down even while the recorder is away, once there is a folder.
-        let written = if write {
-            working.relieve(working.write_down(&name, &desk))
-        } else {
-            Ok(())
-        };
+        let written = due.then(|| working.relieve(working.write_down(&name, &desk)));
         (pinned, written)
     });
     let Ok((pinned, written)) = worked.await else {
         return Round::Wait(BACKOFF);
     };
-    if let Err(error) = written {
-        tracing::error!(incident = %id, %error, "cannot write to the incident's folder");
+    match written {
+        Some(Ok(true)) => notes.0 = Some(Instant::now()),
+        Some(Err(error)) => {
+            tracing::error!(incident = %id, %error, "cannot write to the incident's folder");
+        }
+        Some(Ok(false)) | None => {}
     }
     match pinned {
         Err(error) => Round::Retry(reason("recorder_unreachable", None, &error.to_string())),
