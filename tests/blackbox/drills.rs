@@ -4,12 +4,17 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use wirewitness::time::Timestamp;
 
-use crate::support::{Lab, Recorder, Server, Setup, Site, Space, wait_for};
+use crate::support::{Lab, Recorder, Server, Setup, Site, Space, wait_at_most, wait_for};
 use crate::syslog::Authority;
+
+/// `drill.every` of the test of the schedule.
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A machine that records its own loopback.
 struct Bench {
@@ -72,6 +77,43 @@ impl Bench {
         let board = self.site.http("/api/v1/drills", &[]).json();
         board["drills"].as_array().unwrap().clone()
     }
+
+    /// When the next is due by the schedule.
+    fn next(&self) -> Timestamp {
+        wait_for("the schedule", || {
+            let board = self.site.http("/api/v1/drills", &[]).json();
+            let next = board.get("next").filter(|next| next.is_string());
+            next.map(time).ok_or_else(|| board.to_string())
+        })
+    }
+
+    /// Waits until so many drills were begun, the last of them by the schedule at `due` or later, and
+    /// passed.
+    fn passes_by_schedule(&self, count: usize, due: Timestamp) {
+        let drill = wait_for("the drill to pass", || {
+            let history = self.history();
+            let newest = history.first().filter(|_| history.len() == count);
+            let passed = newest.filter(|drill| drill["outcome"] == "passed").cloned();
+            passed.ok_or_else(|| json!(history).to_string())
+        });
+        assert_eq!(drill["asked_by"], "schedule", "{drill}");
+        assert_eq!(drill["source"], "manual", "{drill}");
+        assert!(time(&drill["started"]) >= due, "{drill}");
+    }
+}
+
+fn time(value: &Value) -> Timestamp {
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
+}
+
+/// Waits for a time of the clock within the next minute.
+fn wait_until(due: Timestamp) {
+    wait_at_most(Duration::from_secs(61), "the minute to end", || {
+        let left = due.since(Timestamp::now());
+        left.is_zero()
+            .then_some(())
+            .ok_or_else(|| format!("{left:?} to go"))
+    });
 }
 
 fn said(output: &Output) -> String {
@@ -362,4 +404,24 @@ fn a_drill_that_a_kill_interrupts_is_in_the_history_and_the_next_one_passes() {
         .map(|one| one["outcome"].clone())
         .collect();
     assert_eq!(outcomes, ["passed", "interrupted"]);
+}
+
+/// The shortest schedule there is: at each full minute of the wall.
+#[test]
+fn a_drill_is_begun_by_the_schedule_and_made_up_for_after_the_server_was_away() {
+    let config = format!("{DRILL}every = \"1m\"\nsources = [\"manual\"]\n");
+    let Some(mut bench) = Bench::new("scheduled drills", &config) else {
+        return;
+    };
+    let due = bench.next();
+    assert_eq!(due.as_ns() % 60_000_000_000, 0, "a full minute: {due}");
+    wait_until(due);
+    bench.passes_by_schedule(1, due);
+
+    bench.server.process.kill();
+    let missed = due.plus(MINUTE);
+    wait_until(missed);
+    bench.server = Server::start(&bench.site, &bench.space);
+    bench.passes_by_schedule(2, missed);
+    assert!(bench.next() > missed);
 }
