@@ -41,13 +41,28 @@ fn explain(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
         "expected parsable string",
         "expected a size such as 16MiB or 100GiB",
     );
-    let hint = nearest(&message)
-        .map(|key| format!("; did you mean `{key}`?"))
-        .unwrap_or_default();
-    ConfigError::new(format!(
-        "{}:{line}:{column}: {message}{hint}",
-        path.display()
-    ))
+    let header = text.lines().nth(line - 1).unwrap_or_default();
+    let message = brackets(header, &message).unwrap_or_else(|| {
+        let hint = nearest(&message).map(|key| format!("; did you mean `{key}`?"));
+        message + &hint.unwrap_or_default()
+    });
+    ConfigError::new(format!("{}:{line}:{column}: {message}", path.display()))
+}
+
+/// What to write where a table has the brackets of a list, or the other way round.
+fn brackets(header: &str, message: &str) -> Option<String> {
+    if !message.starts_with("invalid type: map") {
+        return None;
+    }
+    let header = header.split('#').next().unwrap_or_default().trim();
+    let name = header.strip_prefix('[')?.strip_suffix(']')?;
+    let single = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    Some(match single {
+        Some(name) => format!("there is only one table {name}: write [{name}]"),
+        None => format!("there can be several tables {name}: write [[{name}]]"),
+    })
 }
 
 /// Line and column of a byte offset, from 1.

@@ -362,6 +362,32 @@ mod tests {
     }
 
     #[test]
+    fn the_wrong_number_of_brackets_says_which_to_write() {
+        for (text, words) in [
+            (
+                "\n[[drill]] # daily\nevery = \"1day\"\n",
+                "ww.toml:2:1: there is only one table drill: write [drill]",
+            ),
+            (
+                "[[capture]]\ninterfaces = [\"lo\"]\n",
+                "ww.toml:1:1: there is only one table capture: write [capture]",
+            ),
+            (
+                "[webhook]\nname = \"a\"\n",
+                "ww.toml:1:1: there can be several tables webhook: write [[webhook]]",
+            ),
+            (
+                "[[trap]]\nlisten = \"udp://127.0.0.1:162\"\n[trap.user]\nname = \"a\"\n",
+                "ww.toml:3:1: there can be several tables trap.user: write [[trap.user]]",
+            ),
+            ("[ring]\nsize = {}\n", "ww.toml:2:8: invalid type: map"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn values_are_checked_with_their_keys() {
         for (text, words) in [
             ("[capture]\nsnaplen = 1\n", "capture.snaplen"),
