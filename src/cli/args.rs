@@ -1,7 +1,6 @@
 //! The arguments.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -59,11 +58,11 @@ pub enum Command {
     /// Freeze the packets around now; prints the incident's id
     Freeze {
         /// Keep this much of the past [default: window.before]
-        #[arg(long, value_parser = parse_span, value_name = "SPAN")]
-        before: Option<Duration>,
+        #[arg(long, value_parser = parse_span, value_name = "SPAN", allow_hyphen_values = true)]
+        before: Option<String>,
         /// Keep this much of what is to come [default: window.after]
-        #[arg(long, value_parser = parse_span, value_name = "SPAN")]
-        after: Option<Duration>,
+        #[arg(long, value_parser = parse_span, value_name = "SPAN", allow_hyphen_values = true)]
+        after: Option<String>,
         /// Why
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -176,12 +175,17 @@ pub enum IncidentAction {
 pub enum RuleAction {
     /// Say what the lines on standard input would do, and why
     Test {
-        /// A configuration, or a file with nothing but rules
+        /// A configuration, a file with nothing but rules, or the name of a pack
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Where the lines come from: syslog, logfile, or a listen address or path of the configuration
         #[arg(long, value_name = "SOURCE", default_value = "syslog")]
         source: String,
+    },
+    /// List the packs that come with the program, or print one
+    Packs {
+        /// The pack to print
+        name: Option<String>,
     },
 }
 
@@ -253,8 +257,10 @@ pub enum Format {
     Pcap,
 }
 
-fn parse_span(text: &str) -> Result<Duration, String> {
+/// A span in the words of who gave it, so that an answer can say them again.
+fn parse_span(text: &str) -> Result<String, String> {
     humantime::parse_duration(text)
+        .map(|_| text.to_owned())
         .map_err(|error| format!("{text:?} is not a span such as 30s, 5m or 1h30m: {error}"))
 }
 

@@ -82,8 +82,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         } => remote::freeze(
             args,
             &Freeze {
-                before: *before,
-                after: *after,
+                before: before.as_deref(),
+                after: after.as_deref(),
                 reason: reason.as_deref(),
                 filter: filter.as_deref(),
             },
@@ -119,6 +119,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Rule {
             action: RuleAction::Test { file, source },
         } => rules::test(args, file, source),
+        Command::Rule {
+            action: RuleAction::Packs { name },
+        } => rules::packs(args, name.as_deref()),
         Command::Notify {
             action: NotifyAction::Test { name },
         } => remote::test_notification(args, name),

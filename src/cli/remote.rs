@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -37,9 +36,9 @@ fn failure(error: ClientError) -> Failure {
 #[derive(Debug)]
 pub struct Freeze<'a> {
     /// `--before`
-    pub before: Option<Duration>,
+    pub before: Option<&'a str>,
     /// `--after`
-    pub after: Option<Duration>,
+    pub after: Option<&'a str>,
     /// `--reason`
     pub reason: Option<&'a str>,
     /// `--filter`
@@ -48,10 +47,9 @@ pub struct Freeze<'a> {
 
 /// `freeze`: prints the incident's id, alone.
 pub fn freeze(args: &Args, freeze: &Freeze<'_>) -> Result<(), Failure> {
-    let span = |span: Option<Duration>| span.map(|s| humantime::format_duration(s).to_string());
     let body = json!({
-        "before": span(freeze.before),
-        "after": span(freeze.after),
+        "before": freeze.before,
+        "after": freeze.after,
         "reason": freeze.reason,
         "filter": freeze.filter,
     });

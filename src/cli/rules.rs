@@ -1,5 +1,6 @@
-//! `rule test FILE`: what lines would do, and why. Needs no server.
+//! `rule test FILE`: what lines would do, and why; `rule packs`. Needs no server.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::args::Args;
 use crate::cli::{Failure, show};
 use crate::time::Timestamp;
-use crate::trigger::rules::{Line, RuleConfig, Rules, RulesConfig, Verdict};
+use crate::trigger::rules::{Line, RuleConfig, Rules, RulesConfig, Verdict, pack_names, pack_text};
 use crate::trigger::syslog::Message;
 use crate::trigger::text::inert;
 use crate::trigger::{Kind, Trigger};
@@ -56,10 +57,45 @@ impl Told<'_> {
     }
 }
 
+/// `rule packs`, `rule packs NAME`
+pub fn packs(args: &Args, name: Option<&str>) -> Result<(), Failure> {
+    let Some(name) = name else {
+        if args.json {
+            return show::json(&pack_names());
+        }
+        return pack_names().into_iter().try_for_each(|name| {
+            // Each begins with a comment that says what it is for.
+            let first = pack_text(name).and_then(|text| text.lines().next());
+            let about = first.unwrap_or_default().trim_start_matches(['#', ' ']);
+            show::line(&format!("{name:<16}{about}"))
+        });
+    };
+    let text = pack_text(name).ok_or_else(|| {
+        let known = pack_names().join(", ");
+        Failure::usage(format!("there is no pack {name:?}; there are {known}"))
+    })?;
+    show::line(text.trim_end())
+}
+
+/// The rules of a file, or of the pack of that name where there is no such file.
+fn read(file: &Path) -> Result<Cow<'static, str>, Failure> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let pack = file.to_str().and_then(pack_text);
+            pack.map(Cow::from).ok_or_else(|| {
+                let known = pack_names().join(", ");
+                let file = file.display();
+                Failure::usage(format!("{file}: {error}; nor is it a pack: {known}"))
+            })
+        }
+        Err(error) => Err(Failure::usage(format!("{}: {error}", file.display()))),
+    }
+}
+
 /// `rule test FILE`
 pub fn test(args: &Args, file: &Path, source: &str) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    let text = read(file)?;
     let at = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
     let content: File = toml::from_str(&text).map_err(|error| at(&error))?;
     let mut configs = content.rule;

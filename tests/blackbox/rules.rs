@@ -74,15 +74,11 @@ fn lines_are_counted_excepted_and_missed() {
     });
 }
 
-/// `rule test` on these lines: what it says, and its exit code.
-fn rule_test(rules: &str, more: &[&str], lines: &str) -> (String, Option<i32>) {
-    let site = Site::new(&Setup::default());
-    let file = site.path("rules.toml");
-    std::fs::write(&file, rules).unwrap();
+/// `rule` with these arguments and these lines: what it says, and its exit code.
+fn rule(arguments: &[&str], lines: &str) -> (String, Option<i32>) {
     let mut child = Command::new(binary())
-        .args(["rule", "test"])
-        .arg(&file)
-        .args(more)
+        .arg("rule")
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -93,6 +89,40 @@ fn rule_test(rules: &str, more: &[&str], lines: &str) -> (String, Option<i32>) {
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (String::from_utf8(said).unwrap(), output.status.code())
+}
+
+/// `rule test` of these rules.
+fn rule_test(rules: &str, more: &[&str], lines: &str) -> (String, Option<i32>) {
+    let site = Site::new(&Setup::default());
+    let file = site.path("rules.toml");
+    std::fs::write(&file, rules).unwrap();
+    let arguments = [&["test", file.to_str().unwrap()], more].concat();
+    rule(&arguments, lines)
+}
+
+#[test]
+fn packs_are_listed_printed_and_tried_out_by_name() {
+    let (said, code) = rule(&["packs"], "");
+    assert_eq!((said.lines().count(), code), (8, Some(0)), "{said}");
+    let first = "interface-down  A link of a switch, router or host goes down.";
+    assert_eq!(said.lines().next(), Some(first));
+    let (pack, code) = rule(&["packs", "interface-down"], "");
+    assert_eq!(code, Some(0), "{pack}");
+    // Its own samples, as the file has them.
+    let samples = pack.lines().filter_map(|line| line.strip_prefix("#+ "));
+    let samples: Vec<&str> = samples.collect();
+    let lines = samples.join("\n");
+    let (said, code) = rule(&["test", "interface-down"], &lines);
+    let all = format!("{0} lines: {0} would fire", samples.len());
+    assert!(said.contains(&all) && code == Some(0), "{said}");
+    for arguments in [&["packs", "nosuch"], &["test", "nosuch"]] {
+        let (said, code) = rule(arguments, "");
+        assert!(
+            said.contains("nosuch") && said.contains("http-5xx"),
+            "{said}"
+        );
+        assert_eq!(code, Some(2), "{said}");
+    }
 }
 
 #[test]

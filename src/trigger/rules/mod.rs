@@ -12,7 +12,7 @@ use std::time::Duration;
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 pub use config::{AtLeast, Facility, Matching, RuleConfig, Severity};
-pub use packs::RulesConfig;
+pub use packs::{RulesConfig, pack_names, pack_text};
 pub use template::{Template, TemplateError};
 
 use super::schedule::Hours;

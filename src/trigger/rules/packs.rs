@@ -57,10 +57,20 @@ impl RulesConfig {
     }
 }
 
-fn pack(name: &str) -> Result<Vec<RuleConfig>, RuleError> {
-    let known = || PACKS.map(|(name, _)| name).join(", ");
+/// The names of the packs.
+pub fn pack_names() -> [&'static str; 8] {
+    PACKS.map(|(name, _)| name)
+}
+
+/// The file of a pack, with samples of the lines it is for; none if there is no such pack.
+pub fn pack_text(name: &str) -> Option<&'static str> {
     let found = PACKS.iter().find(|(known, _)| *known == name);
-    let (_, text) = found.ok_or_else(|| RuleError::NoSuchPack(name.to_owned(), known()))?;
+    found.map(|(_, text)| *text)
+}
+
+fn pack(name: &str) -> Result<Vec<RuleConfig>, RuleError> {
+    let unknown = || RuleError::NoSuchPack(name.to_owned(), pack_names().join(", "));
+    let text = pack_text(name).ok_or_else(unknown)?;
     let pack: Pack = toml::from_str(text)
         .map_err(|error| RuleError::NoSuchPack(name.to_owned(), error.to_string()))?;
     Ok(pack.rule)
