@@ -43,6 +43,8 @@ pub struct Keeper {
     pub steps: Receiver<Step>,
     /// Slots to be filled again.
     pub free: Sender<Slot>,
+    /// A token of the pump's for each whole segment that is not done with.
+    pub lead: Receiver<()>,
     /// The record of gaps.
     pub gaps: Mutex<GapLog>,
     /// The accounting, second by second.
@@ -160,6 +162,9 @@ impl Keeper {
                 let one = adopt(underway, &ahead);
                 drop(ahead);
                 let secure = self.finish(one, fill);
+                if self.lead.try_recv().is_err() {
+                    tracing::error!("a segment came without a token of the pump's");
+                }
                 self.answer(secure, at, done);
                 self.sync_seconds();
             }

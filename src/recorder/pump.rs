@@ -79,6 +79,8 @@ pub struct Pump {
     pub events: Receiver<Event>,
     /// To the keeper.
     pub steps: Sender<Step>,
+    /// A token for each whole segment that the keeper is not done with; its room is the pump's lead.
+    pub lead: Sender<()>,
     /// Bytes reserved for a segment.
     pub segment_bytes: u64,
 }
@@ -138,6 +140,9 @@ impl Pump {
             }
             Event::Sealed { fill, at, done } => {
                 let upto = fill.len();
+                if state.active.is_some() && self.lead.send(()).is_err() {
+                    tracing::debug!("there is no keeper any more");
+                }
                 let ahead = self.advance(state, upto, bytes_of(upto));
                 state.active = None;
                 Some(match ahead {
@@ -185,6 +190,13 @@ impl Pump {
         };
         append(file, &ahead.read, upto)
     }
+}
+
+/// How many whole segments the pump may be ahead of the keeper, of so many slots. On a slow device the
+/// keeper's few small writes stand behind each of the pump's large ones: with all slots written and none
+/// named nothing can be freed, and the device has nothing to do while the keeper catches up.
+pub(super) fn lead(slots: usize) -> usize {
+    (slots * 3 / 4).max(1)
 }
 
 /// Appends a slot's bytes up to `upto` to its file.
@@ -259,6 +271,7 @@ mod tests {
         }
         let (events, told) = unbounded();
         let (pumped, steps) = unbounded();
+        let (ahead, behind) = bounded(slots);
         let (running, stopping) = bounded(0);
         let pump = Pump {
             store: Arc::clone(&store),
@@ -266,6 +279,7 @@ mod tests {
             shared: Arc::clone(&shared),
             events: told,
             steps: pumped,
+            lead: ahead,
             segment_bytes: SEGMENT,
         };
         let keeper = Keeper {
@@ -276,6 +290,7 @@ mod tests {
             shared,
             steps: steps.clone(),
             free: give,
+            lead: behind,
             segment_bytes: SEGMENT,
             stopping,
         };
