@@ -58,7 +58,7 @@ impl RulesConfig {
 }
 
 /// The names of the packs.
-pub fn pack_names() -> [&'static str; 8] {
+pub fn pack_names() -> [&'static str; PACKS.len()] {
     PACKS.map(|(name, _)| name)
 }
 
