@@ -9,7 +9,8 @@
 //! them on to [`slots`], mapped memory that outlives the process; [`pump`] is a second thread that writes them to a
 //! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
-//! accounting, a line a second.
+//! accounting, a line a second. [`watch`] looks at links and clock, `device` is what sysfs says of one; [`priority`]
+//! has all of this go ahead of other programs.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
 mod blocks;

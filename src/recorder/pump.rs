@@ -361,6 +361,29 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_its_lead_is_written_before_the_keeper_is_done_with_one() {
+        assert_eq!([1, 2, 8, 64].map(lead), [1, 1, 6, 48]);
+        let rig = rig(4, 1 << 20);
+        for number in 1..=3 {
+            rig.segment(number, 8192);
+        }
+        let (tokens, taken) = bounded(2);
+        let pump = Pump {
+            lead: tokens,
+            ..rig.pump
+        };
+        let pumping = std::thread::spawn(move || pump.run());
+        let soon = std::time::Duration::from_millis(200);
+        let next = || rig.steps.recv_timeout(soon);
+        assert!(next().is_ok() && next().is_ok());
+        assert!(next().is_err(), "the third waits");
+        taken.recv().unwrap();
+        assert!(rig.steps.recv().is_ok());
+        drop(rig.events);
+        pumping.join().unwrap();
+    }
+
+    #[test]
     fn segments_that_waited_are_named_in_order_and_answered() {
         let rig = rig(4, 1 << 20);
         let answers: Vec<_> = (1..=3).map(|number| rig.segment(number, 8192)).collect();
