@@ -62,6 +62,8 @@ pub(super) struct Prober {
     highest_replied: Option<u64>,
     /// Why the last one failed.
     why: String,
+    /// The last failed one that somebody on the way said something about: when it was sent, and what.
+    explained: Option<(Timestamp, String)>,
 }
 
 impl Prober {
@@ -76,6 +78,7 @@ impl Prober {
             underway: 0,
             highest_replied: None,
             why: String::new(),
+            explained: None,
         }
     }
 
@@ -249,6 +252,9 @@ impl Prober {
         self.track.lock().counts.lost += 1;
         let burst = self.state.decide(seq, false);
         if let Some(sent) = self.flight(seq).map(|flight| flight.sent) {
+            if error.is_some() {
+                self.explained = Some((sent, why.to_owned()));
+            }
             self.sample(Sample {
                 sent,
                 rtt: None,
@@ -343,9 +349,15 @@ impl Prober {
         }
     }
 
-    /// Why the last one failed.
-    pub(super) fn why(&self) -> &str {
-        &self.why
+    /// Why the last one failed, and what was said about another since `since`: one that is late does
+    /// not hide what a router said.
+    pub(super) fn why(&self, since: Timestamp) -> String {
+        match &self.explained {
+            Some((sent, said)) if *sent >= since && *said != self.why => {
+                format!("{}; of another: {said}", self.why)
+            }
+            _ => self.why.clone(),
+        }
     }
 
     /// What incidents of this target are about.
@@ -466,7 +478,10 @@ mod tests {
         assert!(prober.unsent(seq, "no route", true).is_some());
         let counts = prober.track.lock().counts;
         assert_eq!((counts.lost, counts.unsent), (0, 7));
-        assert_eq!(prober.why(), "our host did not send: no route");
+        assert_eq!(
+            prober.why(Timestamp::MIN),
+            "our host did not send: no route"
+        );
         assert_eq!(prober.failed().count(), 7);
     }
 
@@ -498,7 +513,13 @@ mod tests {
             .said(next, IcmpErrorKind::HostUnreachable, by)
             .unwrap();
         assert_eq!(burst.lost, 2);
-        assert_eq!(prober.why(), "host unreachable, says 192.0.2.9");
+        assert_eq!(prober.why(burst.first), "host unreachable, says 192.0.2.9");
+        // A silent one behind it hides nothing, until what was said is of another time.
+        let silent = send(&mut prober, 2);
+        prober.lost(silent, "no reply", None);
+        let both = "no reply; of another: host unreachable, says 192.0.2.9";
+        assert_eq!(prober.why(burst.first), both);
+        assert_eq!(prober.why(Timestamp::MAX), "no reply");
     }
 
     #[test]

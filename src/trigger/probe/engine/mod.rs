@@ -630,7 +630,7 @@ impl Engine {
         let prober = &self.targets.get(place)?.prober;
         let config = &prober.config;
         let failed = prober.failed().last()?;
-        let (target, why) = (failed.to.ip(), prober.why());
+        let (target, why) = (failed.to.ip(), prober.why(burst.first));
         let mut text = format!(
             "{} of the last {} probes to {target} lost (first at {}): {why}",
             burst.lost, burst.of, burst.first
