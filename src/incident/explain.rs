@@ -289,6 +289,7 @@ fn gap_text(name: &str, span: &Window, cause: GapCause) -> String {
         GapCause::RecorderDown => "the recorder was not running",
         GapCause::InterfaceDown => "the interface was down or absent",
         GapCause::RingFull => "the disk was too slow or full",
+        GapCause::DiskFailed => "the disk lost what it had taken",
     };
     format!("{name}: {span} was not recorded: {why}")
 }

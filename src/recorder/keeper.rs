@@ -12,12 +12,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
 use crate::recorder::gaps::GapLog;
+use crate::recorder::held::Held;
 use crate::recorder::ledger::Second;
+use crate::recorder::protocol::{Gap, GapCause};
 use crate::recorder::pump::{self, Ahead, Step, bytes_of};
 use crate::recorder::seconds::SecondsLog;
 use crate::recorder::segment_file::{SegmentFile, sync_folder};
 use crate::recorder::shared::{Shared, lock};
-use crate::recorder::slots::{Slot, SlotFill, SlotRead};
+use crate::recorder::slots::Slot;
 use crate::recorder::store::Store;
 use crate::recorder::writer::{Done, Remark};
 use crate::ring::names::SegmentName;
@@ -43,8 +45,6 @@ pub struct Keeper {
     pub steps: Receiver<Step>,
     /// Slots to be filled again.
     pub free: Sender<Slot>,
-    /// A token of the pump's for each whole segment that is not done with.
-    pub lead: Receiver<()>,
     /// The record of gaps.
     pub gaps: Mutex<GapLog>,
     /// The accounting, second by second.
@@ -55,14 +55,24 @@ pub struct Keeper {
     pub stopping: Receiver<()>,
 }
 
+/// Where a segment's file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The pump writes it.
+    Pump,
+    /// The pump wrote it and gave the slot back before a sync failed: it is to be read back.
+    InDoubt,
+    /// The keeper writes it; whatever the pump still writes of this segment is void.
+    Keeper,
+}
+
 /// A segment on its way.
 #[derive(Debug)]
 struct Underway {
-    read: Arc<SlotRead>,
+    held: Arc<Held>,
     name: SegmentName,
     file: Option<Arc<SegmentFile>>,
-    /// The file is the keeper's own; whatever the pump still writes of this segment is void.
-    own: bool,
+    origin: Origin,
     /// Bytes on the medium.
     synced: u64,
     /// Its name is on the medium.
@@ -89,7 +99,7 @@ impl Keeper {
         let mut batch = vec![self.steps.recv().ok()?];
         let until = Instant::now() + LINGER;
         while batch.len() < BATCH {
-            let urgent = self.are_slots_scarce() || batch.last().is_some_and(is_urgent);
+            let urgent = pump::are_scarce(&self.free) || batch.last().is_some_and(is_urgent);
             let pause = if urgent { Instant::now() } else { until };
             match self.steps.recv_deadline(pause) {
                 Ok(step) => batch.push(step),
@@ -97,10 +107,6 @@ impl Keeper {
             }
         }
         Some(batch)
-    }
-
-    fn are_slots_scarce(&self) -> bool {
-        2 * self.free.len() <= self.free.capacity().unwrap_or(0)
     }
 
     /// Makes durable what the pump wrote, as far as that works at once; the order of segments is kept.
@@ -133,7 +139,7 @@ impl Keeper {
                     one.named = true;
                     self.tell(one, false);
                 }
-                // Nobody knows which names are on the medium: all are written anew.
+                // Nobody knows which names are on the medium: all are written anew that can be.
                 Err(_) => one.lose(),
             }
         }
@@ -155,16 +161,12 @@ impl Keeper {
             }
             Step::Sealed {
                 ahead,
-                fill,
+                upto,
                 at,
                 done,
             } => {
                 let one = adopt(underway, &ahead);
-                drop(ahead);
-                let secure = self.finish(one, fill);
-                if self.lead.try_recv().is_err() {
-                    tracing::error!("a segment came without a token of the pump's");
-                }
+                let secure = self.finish(one, upto, at);
                 self.answer(secure, at, done);
                 self.sync_seconds();
             }
@@ -205,29 +207,47 @@ impl Keeper {
     }
 
     /// Ends a whole segment and gives its slot back; false when the recorder stops first.
-    fn finish(&self, mut one: Underway, fill: SlotFill) -> bool {
-        let upto = fill.len();
+    fn finish(&self, mut one: Underway, upto: usize, at: Timestamp) -> bool {
         let secure = self.until_it_works(|keeper| {
             keeper.secure(&mut one, upto, bytes_of(upto))?;
             let finished = one.file.as_ref().map_or(Ok(()), |file| file.finish());
             if finished.is_err() {
                 one.lose();
             }
-            finished
+            finished?;
+            keeper.dispel_doubt(&mut one, at)
         });
         if !secure {
             // Slot and file stay as they are; the next start finds both.
             return false;
         }
         self.store.sealed(one.name);
-        match Arc::into_inner(one.read) {
+        if let Some(slot) = one.held.take() {
             // The writer is gone when the recorder stops; then nobody needs the slot.
-            Some(read) => drop(self.free.send(Slot::rejoin(fill, read))),
-            None => {
-                tracing::error!(segment = %one.name, "a slot is still held; it is not used again");
-            }
+            drop(self.free.send(slot));
         }
         true
+    }
+
+    /// Looks whether a segment is on the medium that could not be written anew when a sync of it
+    /// failed. What is not goes on record as lost.
+    fn dispel_doubt(&self, one: &mut Underway, at: Timestamp) -> Result<(), IoError> {
+        let Some(file) = one.file.as_ref().filter(|_| one.origin == Origin::InDoubt) else {
+            return Ok(());
+        };
+        if file.is_as_written() {
+            tracing::warn!(segment = %one.name, "a sync of it had failed; read back, it is whole");
+        } else {
+            self.store.set_aside(one.name)?;
+            lock(&self.gaps).append(&Gap {
+                interface: self.shared.name.clone(),
+                from: one.name.first,
+                to: at,
+                cause: GapCause::DiskFailed,
+            })?;
+        }
+        one.origin = Origin::Pump;
+        Ok(())
     }
 
     fn until_it_works(&self, mut work: impl FnMut(&Self) -> Result<(), IoError>) -> bool {
@@ -296,7 +316,9 @@ impl Keeper {
                 self.segment_bytes,
             )?),
         };
-        one.own |= anew;
+        if anew {
+            one.origin = Origin::Keeper;
+        }
         one.file = Some(file);
         let secure = self.try_secure(one, upto);
         match secure {
@@ -311,8 +333,8 @@ impl Keeper {
         let Some(file) = one.file.clone() else {
             return Ok(());
         };
-        if one.own {
-            pump::append(&file, &one.read, upto)?;
+        if one.origin == Origin::Keeper {
+            one.held.append(&file, upto)?;
         }
         if one.synced < bytes_of(upto) {
             one.sync()?;
@@ -333,6 +355,9 @@ impl Keeper {
             self.store.replaced(one.name);
         }
         self.store.grown(one.name, one.synced);
+        if !one.counted || anew {
+            self.store.sync_links(one.name);
+        }
         one.counted = true;
     }
 }
@@ -340,10 +365,10 @@ impl Keeper {
 impl Underway {
     fn new(ahead: &Ahead) -> Self {
         Self {
-            read: Arc::clone(&ahead.read),
-            name: ahead.name(),
+            held: Arc::clone(&ahead.held),
+            name: ahead.held.name(),
             file: None,
-            own: false,
+            origin: Origin::Pump,
             synced: 0,
             named: false,
             counted: false,
@@ -352,7 +377,7 @@ impl Underway {
 
     /// Whether the pump's file is there to be made durable.
     fn is_written_ahead(&self) -> bool {
-        !self.own && self.file.is_some()
+        self.origin != Origin::Keeper && self.file.is_some()
     }
 
     /// Makes durable what is in the file.
@@ -371,10 +396,15 @@ impl Underway {
         Ok(())
     }
 
-    /// Gives its file up: it is to be written anew from the slot.
+    /// Gives its file up: it is to be written anew from the slot. One that has no slot any more
+    /// keeps its file, whose sync is to be repeated.
     fn lose(&mut self) {
-        self.file = None;
-        self.own = true;
+        if self.held.claim() {
+            self.file = None;
+            self.origin = Origin::Keeper;
+        } else {
+            self.origin = Origin::InDoubt;
+        }
         self.synced = 0;
         self.named = false;
     }
@@ -391,13 +421,13 @@ fn is_urgent(step: &Step) -> bool {
 
 /// Takes the segment of a step out of those underway, with the file that the pump has for it by now.
 fn adopt(underway: &mut Vec<Underway>, ahead: &Ahead) -> Underway {
-    let name = ahead.name();
+    let name = ahead.held.name();
     let known = underway.iter().position(|one| one.name == name);
     let mut one = match known {
         Some(place) => underway.remove(place),
         None => Underway::new(ahead),
     };
-    if !one.own {
+    if one.origin != Origin::Keeper {
         match &ahead.file {
             Some(file) => one.file = Some(Arc::clone(file)),
             // The pump gave it up.
@@ -405,4 +435,68 @@ fn adopt(underway: &mut Vec<Underway>, ahead: &Ahead) -> Underway {
         }
     }
     one
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::recorder::gaps::read_gaps;
+    use crate::recorder::rig::{Rig, content, name, rig};
+
+    /// What the pump wrote of one segment, whose slot it gave back since.
+    fn in_doubt(rig: &Rig) -> Underway {
+        rig.segment(1, 8192);
+        let file = SegmentFile::create(rig.keeper.store.folder(), name(1), 8192).unwrap();
+        let Ok(crate::recorder::writer::Event::Opened(read)) = rig.pump.events.try_recv() else {
+            panic!("nothing was opened");
+        };
+        let held = Held::new(read);
+        held.append(&file, 8192).unwrap();
+        file.keep_sum(&[1; 8192]);
+        file.reveal().unwrap();
+        rig.keeper.store.created(name(1), 8192);
+        let ahead = Ahead {
+            held: Arc::new(held),
+            file: Some(Arc::new(file)),
+        };
+        let mut one = Underway::new(&ahead);
+        one.file = ahead.file;
+        one.origin = Origin::InDoubt;
+        one
+    }
+
+    #[test]
+    fn a_segment_in_doubt_that_the_disk_has_stays() {
+        let rig = rig(4, 1 << 20);
+        let mut one = in_doubt(&rig);
+        rig.keeper.dispel_doubt(&mut one, Timestamp::MIN).unwrap();
+        assert_eq!(one.origin, Origin::Pump);
+        assert_eq!(content(&rig.dir, 1), vec![1; 8192]);
+        assert_eq!(read_gaps(rig.keeper.store.folder()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_segment_in_doubt_that_the_disk_lost_goes_aside_and_on_record() {
+        for damage in [&[0; 8192][..], &[1; 4096]] {
+            let rig = rig(4, 1 << 20);
+            let mut one = in_doubt(&rig);
+            let folder = rig.keeper.store.folder().to_owned();
+            fs::write(folder.join(name(1).to_string()), damage).unwrap();
+            let at = Timestamp::from_ns(99);
+            rig.keeper.dispel_doubt(&mut one, at).unwrap();
+            assert!(!folder.join(name(1).to_string()).exists());
+            let aside = folder.join("aside").join(name(1).to_string());
+            assert_eq!(fs::read(aside).unwrap(), damage);
+            let gap = Gap {
+                interface: "t".into(),
+                from: name(1).first,
+                to: at,
+                cause: GapCause::DiskFailed,
+            };
+            assert_eq!(read_gaps(&folder).unwrap(), [gap]);
+            assert_eq!(rig.keeper.store.holding().segments, 0);
+        }
+    }
 }

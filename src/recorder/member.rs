@@ -11,9 +11,10 @@ use crate::recorder::budget::Budget;
 use crate::recorder::capture::{Capturer, Command};
 use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
+use crate::recorder::held::Lead;
 use crate::recorder::keeper::Keeper;
 use crate::recorder::open::CaptureOptions;
-use crate::recorder::pump::{self, Pump};
+use crate::recorder::pump::Pump;
 use crate::recorder::seconds::SecondsLog;
 use crate::recorder::service::RecorderConfig;
 use crate::recorder::shared::Shared;
@@ -78,7 +79,6 @@ impl Member {
         }
         let (send, events) = bounded(channel_capacity(count));
         let (pumped, steps) = bounded(channel_capacity(count));
-        let (ahead, behind) = bounded(pump::lead(count));
         let (commands, asked) = bounded(1024);
         let next_number = store.newest().map_or(0, |newest| newest + 1);
         let mut writer = SlotWriter::new(WriterParts {
@@ -97,7 +97,8 @@ impl Member {
             shared: Arc::clone(&shared),
             events,
             steps: pumped,
-            lead: ahead,
+            lead: Lead::of(count),
+            free: give.clone(),
             segment_bytes: segment,
         };
         let keeper = Keeper {
@@ -106,7 +107,6 @@ impl Member {
             shared: Arc::clone(&shared),
             steps,
             free: give,
-            lead: behind,
             gaps: Mutex::new(parts.gaps),
             seconds: Mutex::new(SecondsLog::new(store.folder())),
             segment_bytes: segment,

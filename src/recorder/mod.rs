@@ -7,7 +7,8 @@
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
 //! ([`fanout`]), which take their packets from a `source`; [`writer`] puts packets together in a `stage` and hands
 //! them on to [`slots`], mapped memory that outlives the process; [`pump`] is a second thread that writes them to a
-//! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring; [`store`] unlinks and links what [`budget`] and pins say;
+//! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring, and [`held`] is the slot that both may
+//! give back; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
 //! accounting, a line a second. [`watch`] looks at links and clock, `device` is what sysfs says of one; [`priority`]
 //! has all of this go ahead of other programs.
@@ -23,6 +24,7 @@ mod device;
 pub mod fanout;
 pub mod gaps;
 mod handover;
+pub mod held;
 pub mod keeper;
 mod layout;
 pub mod ledger;
@@ -38,6 +40,8 @@ pub mod pump;
 pub mod recovery;
 pub mod release;
 mod replay;
+#[cfg(test)]
+mod rig;
 pub mod seconds;
 pub mod segment_file;
 pub mod service;

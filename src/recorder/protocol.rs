@@ -190,4 +190,6 @@ pub enum GapCause {
     InterfaceDown,
     /// No slot was free: the disk was too slow or full.
     RingFull,
+    /// The disk lost what it had taken and memory did not hold any more.
+    DiskFailed,
 }

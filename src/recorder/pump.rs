@@ -2,17 +2,23 @@
 //! the medium. While the keeper's sync hangs behind somebody else's in the file system's journal,
 //! bytes go on leaving the slots' memory for the device.
 //!
-//! It answers for nothing: what it could not write, the keeper writes.
+//! It answers for nothing: what it could not write, the keeper writes. But when slots are scarce, it
+//! gives those back whose bytes the device has taken, before they are durable. Their files have their
+//! names by then, so that a killed process loses none of them, and a power cut would have taken the
+//! slots as well. What is risked are the packets of seconds in which a file system dies, for packets
+//! that would be lost for certain.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
+use crate::recorder::held::{Held, Lead, Released};
 use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::Shared;
-use crate::recorder::slots::{SlotFill, SlotRead};
+use crate::recorder::slots::{Slot, SlotFill};
 use crate::recorder::store::Store;
 use crate::recorder::writer::{Done, Event, Remark};
 use crate::ring::names::SegmentName;
@@ -36,8 +42,8 @@ pub enum Step {
     Sealed {
         /// Where its bytes are.
         ahead: Ahead,
-        /// The slot's writing half.
-        fill: SlotFill,
+        /// Bytes.
+        upto: usize,
         /// Time of the final sample.
         at: Timestamp,
         /// Who waits for it.
@@ -51,20 +57,13 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub struct Ahead {
     /// The slot.
-    pub read: Arc<SlotRead>,
+    pub held: Arc<Held>,
     /// The file; none when it could not be made or written, or must not be yet.
     pub file: Option<Arc<SegmentFile>>,
 }
 
-impl Ahead {
-    /// The segment's name.
-    pub fn name(&self) -> SegmentName {
-        SegmentName {
-            number: self.read.number(),
-            first: self.read.first(),
-        }
-    }
-}
+/// Steps that may wait for the keeper while slots are given back ahead of it: each holds a file open.
+const BEHIND_MAX: usize = 512;
 
 /// The pump of one capture thread.
 #[derive(Debug)]
@@ -79,8 +78,10 @@ pub struct Pump {
     pub events: Receiver<Event>,
     /// To the keeper.
     pub steps: Sender<Step>,
-    /// A token for each whole segment that the keeper is not done with; its room is the pump's lead.
-    pub lead: Sender<()>,
+    /// How many whole slots it may be ahead of the keeper.
+    pub lead: Lead,
+    /// Slots to be filled again.
+    pub free: Sender<Slot>,
     /// Bytes reserved for a segment.
     pub segment_bytes: u64,
 }
@@ -93,10 +94,20 @@ struct Active {
     left: bool,
 }
 
+/// A whole segment that the keeper may not be done with.
+#[derive(Debug)]
+struct Waiting {
+    held: Weak<Held>,
+    /// None of one that is left to the keeper.
+    file: Option<Weak<SegmentFile>>,
+}
+
 /// Where the pump is.
 #[derive(Debug, Default)]
 struct State {
     active: Option<Active>,
+    /// Oldest first.
+    waiting: VecDeque<Waiting>,
     /// A write failed, and the keeper has not come that far yet.
     failed: bool,
 }
@@ -106,9 +117,9 @@ impl Pump {
     pub fn run(self) {
         let mut state = State::default();
         for event in &self.events {
-            let Some(step) = self.step(event, &mut state) else {
-                continue;
-            };
+            let step = self.step(event, &mut state);
+            self.release(&mut state);
+            let Some(step) = step else { continue };
             // The keeper ends after the pump; it waits here when the keeper is far behind.
             if self.steps.send(step).is_err() {
                 return;
@@ -120,7 +131,7 @@ impl Pump {
         match event {
             Event::Opened(read) => {
                 let ahead = Ahead {
-                    read: Arc::new(read),
+                    held: Arc::new(Held::new(read)),
                     file: None,
                 };
                 state.active = Some(Active { ahead, left: false });
@@ -140,15 +151,10 @@ impl Pump {
             }
             Event::Sealed { fill, at, done } => {
                 let upto = fill.len();
-                if state.active.is_some() && self.lead.send(()).is_err() {
-                    tracing::debug!("there is no keeper any more");
-                }
-                let ahead = self.advance(state, upto, bytes_of(upto));
-                state.active = None;
-                Some(match ahead {
+                Some(match self.seal(state, fill) {
                     Some(ahead) => Step::Sealed {
                         ahead,
-                        fill,
+                        upto,
                         at,
                         done,
                     },
@@ -157,6 +163,62 @@ impl Pump {
             }
             Event::Remark(remark) => Some(Step::Remark(remark)),
         }
+    }
+
+    /// Ends the segment being written, once the pump may be ahead by another.
+    fn seal(&self, state: &mut State, fill: SlotFill) -> Option<Ahead> {
+        let upto = fill.len();
+        let held = Arc::clone(&state.active.as_ref()?.ahead.held);
+        held.end(fill, self.lead.lease());
+        let ahead = self.advance(state, upto, bytes_of(upto));
+        state.active = None;
+        let written = ahead.as_ref().and_then(|ahead| ahead.file.as_ref());
+        state.waiting.push_back(Waiting {
+            held: Arc::downgrade(&held),
+            file: written.map(Arc::downgrade),
+        });
+        ahead
+    }
+
+    /// Gives slots back before their segments are durable, as long as few are free: oldest first, so
+    /// that a power cut leaves no hole.
+    fn release(&self, state: &mut State) {
+        while let Some(oldest) = state.waiting.front() {
+            if let Some(held) = oldest.held.upgrade() {
+                match self.give_back(&held, oldest) {
+                    // The writer is gone when the recorder stops; then nobody needs the slot.
+                    Released::Now(slot) => drop(self.free.send(slot)),
+                    Released::Before => {}
+                    Released::NotYet => return,
+                }
+            }
+            state.waiting.pop_front();
+        }
+    }
+
+    fn give_back(&self, held: &Held, oldest: &Waiting) -> Released {
+        let Some(file) = oldest.file.as_ref().and_then(Weak::upgrade) else {
+            return held.release(|_| false);
+        };
+        let may = are_scarce(&self.free)
+            && self.steps.len() < BEHIND_MAX
+            && self.shared.disk_error().is_none();
+        held.release(|bytes| may && self.is_named(&file, bytes))
+    }
+
+    /// Whether the device has all of a segment, under its name in the ring.
+    fn is_named(&self, file: &SegmentFile, bytes: &[u8]) -> bool {
+        if !file.is_direct() || file.written() != bytes_of(bytes.len()) {
+            return false;
+        }
+        file.keep_sum(bytes);
+        if let Err(error) = file.reveal() {
+            tracing::debug!(%error, "left to the keeper");
+            return false;
+        }
+        self.store.created(file.name(), file.written());
+        self.store.sealed(file.name());
+        true
     }
 
     /// Brings the file up to `upto` bytes, or leaves the segment to the keeper.
@@ -185,28 +247,22 @@ impl Pump {
             file
         } else {
             let (store, budget) = (&self.store, &self.budget);
-            let made = create(store, budget, ahead.name(), reserve, self.segment_bytes)?;
+            let made = create(
+                store,
+                budget,
+                ahead.held.name(),
+                reserve,
+                self.segment_bytes,
+            )?;
             ahead.file.insert(Arc::new(made))
         };
-        append(file, &ahead.read, upto)
+        ahead.held.append(file, upto)
     }
 }
 
-/// How many whole segments the pump may be ahead of the keeper, of so many slots. On a slow device the
-/// keeper's few small writes stand behind each of the pump's large ones: with all slots written and none
-/// named nothing can be freed, and the device has nothing to do while the keeper catches up.
-pub(super) fn lead(slots: usize) -> usize {
-    (slots * 3 / 4).max(1)
-}
-
-/// Appends a slot's bytes up to `upto` to its file.
-pub(super) fn append(file: &SegmentFile, read: &SlotRead, upto: usize) -> Result<(), IoError> {
-    let written = usize::try_from(file.written()).unwrap_or(usize::MAX);
-    let bytes = read.bytes().get(written..upto).unwrap_or_default();
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    file.append(bytes)
+/// Whether no more than half of all slots are free.
+pub(super) fn are_scarce(free: &Sender<Slot>) -> bool {
+    2 * free.len() <= free.capacity().unwrap_or(0)
 }
 
 /// Makes a segment's file with room for `reserve` bytes, after older ones made room for it.
@@ -231,153 +287,29 @@ pub(super) fn bytes_of(len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::sync::Mutex;
-
-    use crossbeam_channel::{bounded, unbounded};
+    use std::time::Duration;
 
     use super::*;
-    use crate::recorder::gaps::GapLog;
-    use crate::recorder::keeper::Keeper;
-    use crate::recorder::seconds::SecondsLog;
-    use crate::recorder::slots::{Slot, Slots};
-    use crate::ring::catalog::Catalog;
-    use crate::ring::names::Member;
-
-    const SEGMENT: u64 = 16384;
-
-    struct Rig {
-        pump: Pump,
-        keeper: Keeper,
-        steps: Receiver<Step>,
-        events: Sender<Event>,
-        free: Receiver<Slot>,
-        dir: tempfile::TempDir,
-        _running: Sender<()>,
-    }
-
-    fn rig(slots: usize, size: u64) -> Rig {
-        let dir = tempfile::tempdir().unwrap();
-        let (ring, incidents) = (dir.path().join("ring"), dir.path().join("incidents"));
-        fs::create_dir_all(ring.join("t")).unwrap();
-        let store = Arc::new(Store::new(&ring, "t", &incidents, &Catalog::default()));
-        let budget = Arc::new(Budget::new(vec![Arc::clone(&store)], 1, size));
-        let shared = Arc::new(Shared::new("t", Member::ALONE).unwrap());
-        let (give, free) = bounded(slots);
-        let bytes = usize::try_from(SEGMENT).unwrap();
-        let memory = Slots::create(&dir.path().join("slots"), slots, bytes).unwrap();
-        for slot in memory.into_slots() {
-            give.send(slot).unwrap();
-        }
-        let (events, told) = unbounded();
-        let (pumped, steps) = unbounded();
-        let (ahead, behind) = bounded(slots);
-        let (running, stopping) = bounded(0);
-        let pump = Pump {
-            store: Arc::clone(&store),
-            budget: Arc::clone(&budget),
-            shared: Arc::clone(&shared),
-            events: told,
-            steps: pumped,
-            lead: ahead,
-            segment_bytes: SEGMENT,
-        };
-        let keeper = Keeper {
-            gaps: Mutex::new(GapLog::open(store.folder(), Timestamp::MIN).unwrap()),
-            seconds: Mutex::new(SecondsLog::new(store.folder())),
-            store,
-            budget,
-            shared,
-            steps: steps.clone(),
-            free: give,
-            lead: behind,
-            segment_bytes: SEGMENT,
-            stopping,
-        };
-        Rig {
-            pump,
-            keeper,
-            steps,
-            events,
-            free,
-            dir,
-            _running: running,
-        }
-    }
-
-    impl Rig {
-        /// A whole segment, all of one byte.
-        fn segment(&self, number: u8, bytes: usize) -> Receiver<()> {
-            let at = Timestamp::from_ns(u64::from(number));
-            let slot = self.free.try_recv().unwrap();
-            let (mut fill, read) = slot.begin(u64::from(number), at);
-            self.events.send(Event::Opened(read)).unwrap();
-            fill.tail()[..bytes].fill(number);
-            fill.advance(bytes);
-            fill.publish();
-            fill.seal();
-            let (done, answer) = bounded(1);
-            let done = vec![done];
-            self.events.send(Event::Sealed { fill, at, done }).unwrap();
-            answer
-        }
-
-        /// Lets the pump do all there is, then `between` to what it says, then the keeper.
-        fn run(self, between: impl Fn(&mut Step)) -> (tempfile::TempDir, Arc<Store>) {
-            drop(self.events);
-            let store = Arc::clone(&self.keeper.store);
-            self.pump.run();
-            let mut steps: Vec<Step> = self.steps.try_iter().collect();
-            let (send, receive) = unbounded();
-            for mut step in steps.drain(..) {
-                between(&mut step);
-                send.send(step).unwrap();
-            }
-            drop(send);
-            let keeper = Keeper {
-                steps: receive,
-                ..self.keeper
-            };
-            keeper.run();
-            (self.dir, store)
-        }
-    }
-
-    fn content(dir: &tempfile::TempDir, number: u8) -> Vec<u8> {
-        let name = SegmentName {
-            number: u64::from(number),
-            first: Timestamp::from_ns(u64::from(number)),
-        };
-        fs::read(dir.path().join("ring/t").join(name.to_string())).unwrap()
-    }
-
-    fn is_hidden(dir: &tempfile::TempDir) -> bool {
-        let entries = fs::read_dir(dir.path().join("ring/t")).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name());
-        names.into_iter().any(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with('.') && name.contains("pcapng")
-        })
-    }
+    use crate::recorder::rig::{SEGMENT, content, is_hidden, name, rig};
 
     #[test]
     fn no_more_than_its_lead_is_written_before_the_keeper_is_done_with_one() {
-        assert_eq!([1, 2, 8, 64].map(lead), [1, 1, 6, 48]);
-        let rig = rig(4, 1 << 20);
+        let rig = rig(8, 1 << 20);
         for number in 1..=3 {
             rig.segment(number, 8192);
         }
-        let (tokens, taken) = bounded(2);
         let pump = Pump {
-            lead: tokens,
+            lead: Lead::of(3),
             ..rig.pump
         };
         let pumping = std::thread::spawn(move || pump.run());
-        let soon = std::time::Duration::from_millis(200);
-        let next = || rig.steps.recv_timeout(soon);
-        assert!(next().is_ok() && next().is_ok());
+        let next = || rig.steps.recv_timeout(Duration::from_millis(200));
+        let (first, _second) = (next().unwrap(), next().unwrap());
         assert!(next().is_err(), "the third waits");
-        taken.recv().unwrap();
+        let Step::Sealed { ahead, .. } = first else {
+            panic!("{first:?}");
+        };
+        assert!(ahead.held.take().is_some());
         assert!(rig.steps.recv().is_ok());
         drop(rig.events);
         pumping.join().unwrap();
@@ -406,14 +338,56 @@ mod tests {
     }
 
     #[test]
-    fn what_the_pump_could_not_write_the_keeper_writes() {
+    fn scarce_slots_come_back_before_the_keeper_is_done_with_them() {
         let rig = rig(4, 1 << 20);
+        let answers: Vec<_> = (1..=3).map(|number| rig.segment(number, 8192)).collect();
+        let (free, folder) = (rig.free.clone(), rig.dir.path().join("ring/t"));
+        let pumped = std::cell::Cell::new(false);
+        let visible = |number| folder.join(name(number).to_string()).exists();
+        let (dir, store) = rig.run(|_| {
+            if pumped.replace(true) {
+                return;
+            }
+            assert_eq!(free.len(), 3, "until more than half are free");
+            assert_eq!([1, 2, 3].map(visible), [true, true, false]);
+            let unanswered = answers.iter().all(|answer| answer.try_recv().is_err());
+            assert!(unanswered, "nothing is durable yet");
+        });
+        for number in 1..=3 {
+            assert_eq!(content(&dir, number), vec![number; 8192]);
+        }
+        assert!(answers.iter().all(|answer| answer.try_recv().is_ok()));
+        assert_eq!(store.holding().bytes, 3 * 8192);
+        assert_eq!((store.hidden_bytes(), is_hidden(&dir)), (0, false));
+        assert_eq!(free.len(), 4, "every slot came back once");
+    }
+
+    #[test]
+    fn no_slot_comes_back_past_one_that_is_left_to_the_keeper() {
+        let rig = rig(4, 1 << 20);
+        let trouble = std::io::Error::other("no");
+        let trouble = IoError::new("write", rig.dir.path(), trouble);
+        rig.keeper.shared.set_disk_error(Some(trouble.to_string()));
+        for number in 1..=3 {
+            rig.segment(number, 8192);
+        }
+        let free = rig.free.clone();
+        let (dir, _) = rig.run(|_| assert_eq!(free.len(), 1));
+        for number in 1..=3 {
+            assert_eq!(content(&dir, number), vec![number; 8192]);
+        }
+        assert_eq!(free.len(), 4);
+    }
+
+    #[test]
+    fn what_the_pump_could_not_write_the_keeper_writes() {
+        let rig = rig(8, 1 << 20);
         for number in 1..=3 {
             rig.segment(number, 8192);
         }
         let (dir, store) = rig.run(|step| {
             if let Step::Sealed { ahead, .. } = step
-                && ahead.read.number() == 2
+                && ahead.held.name().number == 2
             {
                 ahead.file = None;
             }
@@ -427,7 +401,7 @@ mod tests {
 
     #[test]
     fn of_a_small_ring_little_is_underway_at_a_time() {
-        let rig = rig(8, 8 * SEGMENT);
+        let rig = rig(20, 8 * SEGMENT);
         for number in 1..=8 {
             rig.segment(number, 16384);
         }

@@ -347,7 +347,8 @@ fn last_sample_times(path: &Path) -> Option<(Timestamp, Timestamp)> {
     Some((block_time(&block, 12), block_time(&block, 24)))
 }
 
-fn move_aside(folder: &Path, path: &Path, why: &str) -> Result<(), IoError> {
+/// Keeps what is no segment where nobody takes it for one.
+pub(super) fn move_aside(folder: &Path, path: &Path, why: &str) -> Result<(), IoError> {
     let aside = folder.join(ASIDE);
     fs::create_dir_all(&aside).at("create", &aside)?;
     let name = path.file_name().unwrap_or_default();

@@ -2,16 +2,22 @@
 //! somebody else than who writes, and named in the ring when its first blocks are.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::shared::lock;
 use crate::recorder::slots::BLOCK_BYTES;
 use crate::recorder::sync::{self, Site};
 use crate::ring::names::SegmentName;
+
+/// Bytes read at once of a file in doubt.
+const READ_BACK: usize = 1 << 20;
 
 /// A segment file that grows. One thread appends; another may sync and name it meanwhile.
 #[derive(Debug)]
@@ -22,6 +28,9 @@ pub struct SegmentFile {
     direct: AtomicBool,
     reserved: u64,
     len: AtomicU64,
+    revealed: Mutex<bool>,
+    /// Of a file that cannot be written again: what is in it (CRC-32 as of gzip, RFC 1952).
+    sum: OnceLock<u32>,
 }
 
 impl SegmentFile {
@@ -49,6 +58,8 @@ impl SegmentFile {
             direct: AtomicBool::new(direct),
             reserved: reserve,
             len: AtomicU64::new(0),
+            revealed: Mutex::new(false),
+            sum: OnceLock::new(),
         })
     }
 
@@ -95,10 +106,61 @@ impl SegmentFile {
         Ok(written)
     }
 
-    /// Gives it its name in the ring, durable after [`sync_folder`].
+    /// Gives it its name in the ring, durable after [`sync_folder`]. It may be called again, by
+    /// whoever needs it.
     pub fn reveal(&self) -> Result<(), IoError> {
-        let from = hidden(&self.folder, self.name);
-        fs::rename(&from, self.path()).at("rename", &from)
+        let mut revealed = lock(&self.revealed);
+        if !*revealed {
+            let from = hidden(&self.folder, self.name);
+            fs::rename(&from, self.path()).at("rename", &from)?;
+            *revealed = true;
+        }
+        Ok(())
+    }
+
+    /// Whether what was written went past the page cache: the device has it, and would have said no.
+    pub fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what [`Self::is_as_written`] compares with; `bytes` is all of it.
+    pub fn keep_sum(&self, bytes: &[u8]) {
+        self.sum.get_or_init(|| crc32fast::hash(bytes));
+    }
+
+    /// Reads the file back from the device: whether it holds what its sum was made of. For a file
+    /// that was in doubt, because a sync of it failed. One that was rotated away since is in none.
+    pub fn is_as_written(&self) -> bool {
+        let wanted = self.sum.get().map(|sum| (*sum, self.written()));
+        match self.read_back() {
+            Ok(found) => Some(found) == wanted,
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => true,
+            Err(error) => {
+                tracing::error!(%error, "a segment cannot be read back");
+                false
+            }
+        }
+    }
+
+    /// Sum and length of what the device has.
+    fn read_back(&self) -> Result<(u32, u64), IoError> {
+        let path = self.path();
+        let mut file = File::open(&path).at("open", &path)?;
+        // Not what a reader brought into memory before.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("fadvise", &path)?;
+        let (mut sum, mut len) = (crc32fast::Hasher::new(), 0);
+        let mut piece = vec![0; READ_BACK];
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => return Ok((sum.finalize(), len)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => {
+                    let read = read.at("read", &path)?;
+                    sum.update(piece.get(..read).unwrap_or_default());
+                    len += u64::try_from(read).unwrap_or(0);
+                }
+            }
+        }
     }
 
     /// Gives back the room it did not need.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::error::{IoContext, IoError};
 use crate::recorder::order::DISORDER;
 use crate::recorder::protocol::PinnedSegment;
+use crate::recorder::recovery;
 use crate::recorder::shared::lock;
 use crate::recorder::sync::{self, Site};
 use crate::ring::catalog::{Catalog, covering};
@@ -32,6 +33,8 @@ pub struct Store {
 struct State {
     segments: VecDeque<(SegmentName, u64)>,
     bytes: u64,
+    /// Number of the newest segment ever counted.
+    counted: Option<u64>,
     /// The segment being written, if it is visible.
     active: Option<SegmentName>,
     /// Files made and not visible yet, with the room they take.
@@ -60,6 +63,11 @@ impl Pin {
             window,
         }
     }
+
+    /// Whether a segment to come may hold packets of the window.
+    fn reaches(&self, name: SegmentName) -> bool {
+        name.first < self.window.to
+    }
 }
 
 /// What the ring holds.
@@ -84,6 +92,7 @@ impl Store {
             .map(|s| (s.name, s.bytes))
             .collect();
         let state = State {
+            counted: segments.back().map(|(name, _)| name.number),
             segments,
             bytes: catalog.bytes(),
             ..State::default()
@@ -184,17 +193,33 @@ impl Store {
         Ok(true)
     }
 
-    /// A segment became visible: counts it and links it to the pins it belongs to.
+    /// A segment became visible: counts it and links it to the pins it belongs to. Said again of the
+    /// same, it does nothing. The links are durable after [`Self::sync_links`].
     pub fn created(&self, name: SegmentName, bytes: u64) {
         let mut state = lock(&self.state);
+        state.hidden.retain(|(hidden, _)| *hidden != name);
+        // It may be rotated away again by now.
+        if state.counted >= Some(name.number) {
+            return;
+        }
+        state.counted = Some(name.number);
         state.segments.push_back((name, bytes));
         state.bytes += bytes;
         state.active = Some(name);
-        state.hidden.retain(|(hidden, _)| *hidden != name);
-        for pin in &state.pins {
-            if name.first < pin.window.to {
-                self.link_loudly(pin, name);
-            }
+        for pin in state.pins.iter().filter(|pin| pin.reaches(name)) {
+            self.link_loudly(pin, name);
+        }
+    }
+
+    /// Makes durable what [`Self::created`] and [`Self::replaced`] linked. Nobody else waits for it.
+    pub fn sync_links(&self, name: SegmentName) {
+        let state = lock(&self.state);
+        let reached = state.pins.iter().filter(|pin| pin.reaches(name));
+        let reached: Vec<Pin> = reached.cloned().collect();
+        drop(state);
+        for pin in reached {
+            let synced = sync::folder(&self.pin_folder(&pin.id), Site::PinFolder);
+            say_if_not_linked(&pin, synced);
         }
     }
 
@@ -219,6 +244,26 @@ impl Store {
                 self.link_loudly(pin, name);
             }
         }
+    }
+
+    /// A segment's file turned out not to hold what was written to it: it goes to `aside/`, and out
+    /// of the incidents that are not sealed.
+    pub fn set_aside(&self, name: SegmentName) -> Result<(), IoError> {
+        let mut state = lock(&self.state);
+        let path = self.folder.join(name.to_string());
+        if fs::symlink_metadata(&path).is_ok() {
+            recovery::move_aside(&self.folder, &path, "the disk lost what it had taken")?;
+        }
+        for pin in &state.pins {
+            drop(fs::remove_file(
+                self.pin_folder(&pin.id).join(name.to_string()),
+            ));
+        }
+        if let Some(place) = state.segments.iter().position(|(one, _)| *one == name) {
+            let bytes = state.segments.remove(place).map_or(0, |(_, bytes)| bytes);
+            state.bytes = state.bytes.saturating_sub(bytes);
+        }
+        Ok(())
     }
 
     /// A segment is whole.
@@ -340,13 +385,14 @@ impl Store {
     }
 
     fn link_loudly(&self, pin: &Pin, name: SegmentName) {
-        let linked = self
-            .link(pin, name)
-            .and_then(|()| sync::folder(&self.pin_folder(&pin.id), Site::PinFolder));
-        if let Err(error) = linked {
-            // The pin is repeated by the server until it is complete, and links what is missing.
-            tracing::error!(incident = pin.id, %error, "cannot pin a new segment");
-        }
+        say_if_not_linked(pin, self.link(pin, name));
+    }
+}
+
+fn say_if_not_linked(pin: &Pin, linked: Result<(), IoError>) {
+    if let Err(error) = linked {
+        // The pin is repeated by the server until it is complete, and links what is missing.
+        tracing::error!(incident = pin.id, %error, "cannot pin a new segment");
     }
 }
 

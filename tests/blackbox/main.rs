@@ -37,6 +37,7 @@ mod reload;
 mod rig;
 mod rules;
 mod security;
+mod stall;
 mod storm;
 mod support;
 mod syslog;

@@ -44,17 +44,21 @@ fn xfs_keeps_every_promise_whatever_the_disk_had_written() {
     reordered_and_torn(Kind::Xfs);
 }
 
-fn site() -> Site {
-    Site::new(&Setup {
+/// So much memory that slots are seldom scarce, and so little that most of them are given back before
+/// their segments are durable.
+const MEMORY: [&str; 2] = ["16MiB", "4MiB"];
+
+fn setup(memory: &str) -> Setup<'_> {
+    Setup {
         ring_size: "24MiB",
         segment: "1MiB",
-        memory: "8MiB",
+        memory,
         sync: SYNC,
         before: "300ms",
         after: "50ms",
         cooldown: "0s",
         ..Setup::default()
-    })
+    }
 }
 
 /// How often, unless `WW_ROUNDS` says otherwise.
@@ -135,7 +139,7 @@ fn power_cuts(kind: Kind) {
     };
     let cuts = times(3, 1000);
     let mut dice = Dice::new(&name);
-    let site = site();
+    let site = Site::new(&setup(MEMORY[0]));
     let images = tempfile::Builder::new()
         .prefix("wwt-")
         .tempdir_in("/dev/shm")
@@ -146,6 +150,7 @@ fn power_cuts(kind: Kind) {
     let figures = with_own_mounts(|| {
         let mut cutter = Cutter::new(&site, &mirror, &traffic, &image);
         for round in 0..cuts {
+            site.configure(&setup(MEMORY[usize::from(round % 2 == 0)]));
             let life = Life::next(&mut dice, round);
             cutter.live(&life, round);
             cutter.check(round);
@@ -428,7 +433,7 @@ fn reordered_and_torn(kind: Kind) {
     };
     let states = times(20, 500);
     let mut dice = Dice::new(&name);
-    let site = site();
+    let site = Site::new(&setup(MEMORY[1]));
     let images = tempfile::Builder::new()
         .prefix("wwt-")
         .tempdir_in("/dev/shm")

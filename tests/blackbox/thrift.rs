@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{Mirror, Process, Recorder, Sender, Setup, Site, record, rounds, wait_for};
+use crate::support::{Mirror, Recorder, Sender, Setup, Site, record, rounds, thread_named, watch};
 
 /// What it may say to the kernel: wait for packets, ask for the counters, clear its wake-up; on a
 /// channel or lock that another thread holds, wait or wake; memory when a thread's heap grows.
@@ -24,16 +24,6 @@ const ALLOWED: &[&str] = &[
     "restart_syscall",
 ];
 const RATE: u64 = 50_000;
-
-/// The process's thread of this name.
-fn thread_named(pid: u32, name: &str) -> String {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let task = tasks
-        .flatten()
-        .find(|task| fs::read_to_string(task.path().join("comm")).unwrap().trim() == name)
-        .unwrap();
-    task.file_name().to_string_lossy().into_owned()
-}
 
 /// How often each call stands in a log of strace.
 fn calls(log: &Path) -> BTreeMap<String, u64> {
@@ -65,28 +55,15 @@ fn a_packet_costs_no_system_call() {
     assert!(!said.contains("libpcap walks"), "{said}");
 
     let packets = rounds(200_000, 6_000_000);
-    let (log, words) = (site.path("strace.log"), site.path("strace.said"));
     let tid = thread_named(recorder.process.id(), "capture");
-    let mut strace = Process::start(
-        Command::new("strace")
-            .arg("-p")
-            .arg(&tid)
-            .arg("-o")
-            .arg(&log),
-        &words,
-    );
-    wait_for("strace to watch the capture thread", || {
-        strace.alive();
-        let said = strace.said();
-        said.contains("attached").then_some(()).ok_or(said)
-    });
+    let mut strace = watch(&site.path(""), &tid, &[]);
     sender.send(packets, RATE);
     sender.settle(&mirror.monitor, "mon0");
     let status = recorder.account("mon0", sender.next());
     strace.stop(Signal::INT);
 
     assert_eq!(status["written"], sender.next(), "{status}");
-    let calls = calls(&log);
+    let calls = calls(&site.path("strace.log"));
     let total: u64 = calls.values().sum();
     let strange: Vec<&String> = calls
         .keys()

@@ -8,6 +8,7 @@ pub(crate) mod pcapng;
 mod process;
 mod soak;
 mod tools;
+mod trace;
 mod traffic;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
+pub(crate) use trace::{thread_named, watch};
 pub(crate) use traffic::{
     Sender, Tally, number_of, numbered_frame, segments as pcapng_files, send_tagged, write_savefile,
 };

@@ -453,6 +453,7 @@ export const en = {
         recorder_down: "recorder not running",
         interface_down: "interface down",
         ring_full: "no free memory: disk too slow or full",
+        disk_failed: "the disk lost what it had taken",
       },
     },
 

@@ -452,6 +452,7 @@ export const ja: Words = {
         recorder_down: "レコーダー停止",
         interface_down: "インターフェースダウン",
         ring_full: "空きメモリなし（ディスクの遅延または満杯）",
+        disk_failed: "ディスク障害による消失",
       },
     },
 
