@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use caps::Capability;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::args::Args;
 use crate::cli::{Failure, load_config};
@@ -34,6 +35,7 @@ pub fn run(args: &Args, replay: Option<&Path>, pace: bool) -> Result<(), Failure
     let recorder_config = recorder_config(&config, replay);
     // The threads to come inherit it; afterwards there is no right to it any more.
     priority::raise();
+    allow_open_files();
     drop_privileges(&recorder_config)?;
     let recorder = Recorder::start(&recorder_config).map_err(Failure::usage)?;
     let recorder = Arc::new(recorder);
@@ -49,6 +51,22 @@ pub fn run(args: &Args, replay: Option<&Path>, pace: bool) -> Result<(), Failure
     tracing::info!("stopping");
     recorder.stop();
     Ok(())
+}
+
+/// While the disk's syncs hang, each segment that waits for one keeps its file open.
+fn allow_open_files() {
+    const ENOUGH: u64 = 65_536;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if limit.current.is_some_and(|now| now < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays");
+        }
+    }
 }
 
 /// Waits for SIGTERM or SIGINT. A reload changes nothing of the recorder, whose settings are those
