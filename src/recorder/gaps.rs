@@ -61,6 +61,14 @@ impl GapLog {
         Ok(Self { file, path, len })
     }
 
+    /// One that takes no gap.
+    #[cfg(test)]
+    pub(super) fn unwritable(folder: &Path) -> Self {
+        let path = folder.join(GAPS_FILE);
+        let file = File::open(&path).unwrap();
+        Self { file, path, len: 0 }
+    }
+
     /// Appends a gap, durably. What a failed attempt left is written over by the next.
     pub fn append(&mut self, gap: &Gap) -> Result<(), IoError> {
         let line = line(gap);

@@ -62,6 +62,8 @@ enum Origin {
     Pump,
     /// The pump wrote it and gave the slot back before a sync failed: it is to be read back.
     InDoubt,
+    /// The disk lost it, which is not on record yet.
+    Lost,
     /// The keeper writes it; whatever the pump still writes of this segment is void.
     Keeper,
 }
@@ -232,21 +234,24 @@ impl Keeper {
     /// Looks whether a segment is on the medium that could not be written anew when a sync of it
     /// failed. What is not goes on record as lost.
     fn dispel_doubt(&self, one: &mut Underway, at: Timestamp) -> Result<(), IoError> {
-        let Some(file) = one.file.as_ref().filter(|_| one.origin == Origin::InDoubt) else {
-            return Ok(());
-        };
-        if file.is_as_written() {
-            tracing::warn!(segment = %one.name, "a sync of it had failed; read back, it is whole");
-        } else {
-            self.store.set_aside(one.name)?;
+        if let Some(file) = one.file.as_ref().filter(|_| one.origin == Origin::InDoubt) {
+            if file.is_as_written() {
+                tracing::warn!(segment = %one.name, "a sync of it had failed; read back, it is whole");
+                one.origin = Origin::Pump;
+            } else {
+                self.store.set_aside(one.name)?;
+                one.origin = Origin::Lost;
+            }
+        }
+        if one.origin == Origin::Lost {
             lock(&self.gaps).append(&Gap {
                 interface: self.shared.name.clone(),
                 from: one.name.first,
                 to: at,
                 cause: GapCause::DiskFailed,
             })?;
+            one.origin = Origin::Pump;
         }
-        one.origin = Origin::Pump;
         Ok(())
     }
 
@@ -402,7 +407,7 @@ impl Underway {
         if self.held.claim() {
             self.file = None;
             self.origin = Origin::Keeper;
-        } else {
+        } else if self.origin != Origin::Lost {
             self.origin = Origin::InDoubt;
         }
         self.synced = 0;
@@ -498,5 +503,20 @@ mod tests {
             assert_eq!(read_gaps(&folder).unwrap(), [gap]);
             assert_eq!(rig.keeper.store.holding().segments, 0);
         }
+    }
+
+    #[test]
+    fn a_loss_that_could_not_be_put_on_record_is_at_the_next_attempt() {
+        let mut rig = rig(4, 1 << 20);
+        let mut one = in_doubt(&rig);
+        let folder = rig.keeper.store.folder().to_owned();
+        fs::write(folder.join(name(1).to_string()), [0; 8192]).unwrap();
+        let works = std::mem::replace(&mut rig.keeper.gaps, GapLog::unwritable(&folder).into());
+        let at = Timestamp::from_ns(99);
+        assert!(rig.keeper.dispel_doubt(&mut one, at).is_err());
+        assert_eq!(read_gaps(&folder).unwrap(), []);
+        rig.keeper.gaps = works;
+        rig.keeper.dispel_doubt(&mut one, at).unwrap();
+        assert_eq!(read_gaps(&folder).unwrap().len(), 1);
     }
 }
