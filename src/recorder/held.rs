@@ -80,7 +80,7 @@ impl Held {
     /// somebody has.
     pub fn claim(&self) -> bool {
         let hold = &mut *lock(&self.hold);
-        hold.claimed = !matches!(hold.slot, Halves::GivenBack);
+        hold.claimed = !hold.is_gone();
         hold.claimed
     }
 
@@ -189,8 +189,8 @@ mod tests {
     use crate::recorder::slots::Slots;
     use crate::time::Timestamp;
 
-    /// A segment of four bytes, ended or not, in a slot that is the only one.
-    fn held(ended: bool) -> (Held, Option<SlotFill>, tempfile::TempDir) {
+    /// A segment of four bytes that is not whole yet, in a slot that is the only one.
+    fn filling() -> (Held, SlotFill, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let slots = Slots::create(&dir.path().join("slots"), 1, 4096).unwrap();
         let slot = slots.into_slots().pop().unwrap();
@@ -198,20 +198,22 @@ mod tests {
         fill.tail()[..4].fill(1);
         fill.advance(4);
         fill.publish();
-        let held = Held::new(read);
-        if ended {
-            held.end(fill, Lead::of(1).lease());
-            return (held, None, dir);
-        }
-        (held, Some(fill), dir)
+        (Held::new(read), fill, dir)
+    }
+
+    /// A whole one.
+    fn held_by(lead: &Lead) -> (Held, tempfile::TempDir) {
+        let (held, fill, dir) = filling();
+        held.end(fill, lead.lease());
+        (held, dir)
     }
 
     #[test]
     fn a_slot_is_given_back_once_when_it_is_whole_and_nobody_needs_it() {
-        let (filling, _fill, _dir) = held(false);
+        let (filling, _fill, _dir) = filling();
         assert!(matches!(filling.release(|_| true), Released::NotYet));
         assert!(filling.take().is_none());
-        let (whole, _, _dir) = held(true);
+        let (whole, _dir) = held_by(&Lead::of(1));
         let unsure = whole.release(|bytes| bytes != [1; 4]);
         assert!(matches!(unsure, Released::NotYet));
         assert!(matches!(whole.release(|_| true), Released::Now(_)));
@@ -222,18 +224,20 @@ mod tests {
 
     #[test]
     fn a_claimed_slot_stays_until_the_keeper_gives_it_back() {
-        let (held, _, _dir) = held(true);
+        let (held, _dir) = held_by(&Lead::of(1));
         assert!(held.claim());
         assert!(matches!(held.release(|_| true), Released::NotYet));
         assert!(held.take().is_some());
     }
 
     #[test]
-    fn a_lease_ends_with_its_slot() {
+    fn a_lease_ends_with_its_slot_or_its_segment() {
         let lead = Lead::of(4);
-        let leases: Vec<Lease> = (0..3).map(|_| lead.lease()).collect();
+        let segments: Vec<_> = (0..3).map(|_| held_by(&lead)).collect();
         assert!(lead.taken.is_full());
-        drop(leases);
+        assert!(segments[0].0.take().is_some());
+        assert_eq!(lead.taken.len(), 2);
+        drop(segments);
         assert!(lead.taken.is_empty());
         let rooms = [1, 2, 8, 64].map(|slots| Lead::of(slots).taken.capacity());
         assert_eq!(rooms, [1, 1, 6, 48].map(Some));

@@ -20,8 +20,10 @@ use crate::ring::catalog::Catalog;
 use crate::ring::names::{Member, SegmentName};
 use crate::time::Timestamp;
 
+/// Bytes of a slot.
 pub(super) const SEGMENT: u64 = 16384;
 
+/// Both, with what goes in and comes out.
 pub(super) struct Rig {
     pub(super) pump: Pump,
     pub(super) keeper: Keeper,
@@ -32,6 +34,7 @@ pub(super) struct Rig {
     _running: Sender<()>,
 }
 
+/// With so many slots and a ring of `size` bytes.
 pub(super) fn rig(slots: usize, size: u64) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let (ring, incidents) = (dir.path().join("ring"), dir.path().join("incidents"));
@@ -118,6 +121,7 @@ impl Rig {
     }
 }
 
+/// What is in the ring under the name of a segment.
 pub(super) fn content(dir: &tempfile::TempDir, number: u8) -> Vec<u8> {
     let ring = dir.path().join("ring/t");
     fs::read(ring.join(name(number).to_string())).unwrap()
@@ -131,6 +135,7 @@ pub(super) fn name(number: u8) -> SegmentName {
     }
 }
 
+/// Whether a file waits for its name.
 pub(super) fn is_hidden(dir: &tempfile::TempDir) -> bool {
     let entries = fs::read_dir(dir.path().join("ring/t")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name());

@@ -44,9 +44,10 @@ fn xfs_keeps_every_promise_whatever_the_disk_had_written() {
     reordered_and_torn(Kind::Xfs);
 }
 
-/// So much memory that slots are seldom scarce, and so little that most of them are given back before
-/// their segments are durable.
-const MEMORY: [&str; 2] = ["16MiB", "4MiB"];
+/// So much memory that slots are seldom scarce.
+const PLENTY: &str = "16MiB";
+/// So little that most of them are given back before their segments are durable.
+const SCARCE: &str = "4MiB";
 
 fn setup(memory: &str) -> Setup<'_> {
     Setup {
@@ -139,7 +140,7 @@ fn power_cuts(kind: Kind) {
     };
     let cuts = times(3, 1000);
     let mut dice = Dice::new(&name);
-    let site = Site::new(&setup(MEMORY[0]));
+    let site = Site::new(&setup(PLENTY));
     let images = tempfile::Builder::new()
         .prefix("wwt-")
         .tempdir_in("/dev/shm")
@@ -150,7 +151,8 @@ fn power_cuts(kind: Kind) {
     let figures = with_own_mounts(|| {
         let mut cutter = Cutter::new(&site, &mirror, &traffic, &image);
         for round in 0..cuts {
-            site.configure(&setup(MEMORY[usize::from(round % 2 == 0)]));
+            let memory = if round % 2 == 0 { SCARCE } else { PLENTY };
+            site.configure(&setup(memory));
             let life = Life::next(&mut dice, round);
             cutter.live(&life, round);
             cutter.check(round);
@@ -433,7 +435,7 @@ fn reordered_and_torn(kind: Kind) {
     };
     let states = times(20, 500);
     let mut dice = Dice::new(&name);
-    let site = Site::new(&setup(MEMORY[1]));
+    let site = Site::new(&setup(SCARCE));
     let images = tempfile::Builder::new()
         .prefix("wwt-")
         .tempdir_in("/dev/shm")
