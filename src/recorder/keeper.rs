@@ -21,7 +21,7 @@ use crate::recorder::segment_file::{SegmentFile, sync_folder};
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slot;
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Done, Remark};
+use crate::recorder::writer::{Due, Remark};
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
@@ -114,7 +114,7 @@ impl Keeper {
     /// Makes durable what the pump wrote, as far as that works at once; the order of segments is kept.
     fn secure_together(&self, batch: &[Step], underway: &mut Vec<Underway>) {
         for step in batch {
-            if let Step::Blocks { ahead, .. } | Step::Sealed { ahead, .. } = step {
+            if let Step::Bytes { ahead, .. } = step {
                 let one = adopt(underway, ahead);
                 underway.push(one);
             }
@@ -149,30 +149,30 @@ impl Keeper {
 
     fn handle(&self, step: Step, underway: &mut Vec<Underway>) {
         match step {
-            Step::Blocks {
+            Step::Bytes {
                 ahead,
                 upto,
-                at,
-                done,
+                whole: false,
+                due,
             } => {
                 let mut one = adopt(underway, &ahead);
                 let secure = self
                     .until_it_works(|keeper| keeper.secure(&mut one, upto, keeper.segment_bytes));
                 underway.insert(0, one);
-                self.answer(secure, at, done);
+                self.answer(secure, due);
             }
-            Step::Sealed {
+            Step::Bytes {
                 ahead,
                 upto,
-                at,
-                done,
+                whole: true,
+                due,
             } => {
                 let one = adopt(underway, &ahead);
-                let secure = self.finish(one, upto, at);
-                self.answer(secure, at, done);
+                let secure = self.finish(one, upto, due.at);
+                self.answer(secure, due);
                 self.sync_seconds();
             }
-            Step::Remark(Remark::Nothing { at, done }) => self.answer(true, at, done),
+            Step::Remark(Remark::Nothing(due)) => self.answer(true, due),
             Step::Remark(Remark::Gap(gap)) => {
                 self.until_it_works(|keeper| lock(&keeper.gaps).append(&gap));
             }
@@ -196,7 +196,7 @@ impl Keeper {
     }
 
     /// Answers who waits; on failure they see their channel close.
-    fn answer(&self, secure: bool, at: Timestamp, done: Vec<Done>) {
+    fn answer(&self, secure: bool, Due { at, done }: Due) {
         if !secure {
             return;
         }
@@ -418,8 +418,8 @@ impl Underway {
 /// Whether somebody waits, or a look at the clock of `ring.sync` made it.
 fn is_urgent(step: &Step) -> bool {
     match step {
-        Step::Blocks { .. } | Step::Remark(Remark::Nothing { .. }) => true,
-        Step::Sealed { done, .. } => !done.is_empty(),
+        Step::Bytes { whole, due, .. } => !whole || !due.done.is_empty(),
+        Step::Remark(Remark::Nothing(_)) => true,
         Step::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
     }
 }

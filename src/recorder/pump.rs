@@ -20,34 +20,22 @@ use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{Slot, SlotFill};
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Done, Event, Remark};
+use crate::recorder::writer::{Due, Event, Remark};
 use crate::ring::names::SegmentName;
-use crate::time::Timestamp;
 
 /// What the keeper is told, in the order of the writer's events.
 #[derive(Debug)]
 pub enum Step {
     /// A segment is to be durable up to here.
-    Blocks {
+    Bytes {
         /// Where its bytes are.
         ahead: Ahead,
-        /// Bytes.
+        /// How many.
         upto: usize,
-        /// Time of the sample they end with.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
-    },
-    /// A segment is whole.
-    Sealed {
-        /// Where its bytes are.
-        ahead: Ahead,
-        /// Bytes.
-        upto: usize,
-        /// Time of the final sample.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
+        /// Whether that is the whole segment.
+        whole: bool,
+        /// The time is that of the sample they end with.
+        due: Due,
     },
     /// What has no bytes.
     Remark(Remark),
@@ -137,29 +125,13 @@ impl Pump {
                 state.active = Some(Active { ahead, left: false });
                 None
             }
-            Event::Progress { upto, at, done } => {
+            Event::Progress { upto, due } => {
                 let ahead = self.advance(state, upto, self.segment_bytes);
-                Some(match ahead {
-                    Some(ahead) => Step::Blocks {
-                        ahead,
-                        upto,
-                        at,
-                        done,
-                    },
-                    None => Step::Remark(Remark::Nothing { at, done }),
-                })
+                Some(bytes(ahead, upto, false, due))
             }
-            Event::Sealed { fill, at, done } => {
+            Event::Sealed { fill, due } => {
                 let upto = fill.len();
-                Some(match self.seal(state, fill) {
-                    Some(ahead) => Step::Sealed {
-                        ahead,
-                        upto,
-                        at,
-                        done,
-                    },
-                    None => Step::Remark(Remark::Nothing { at, done }),
-                })
+                Some(bytes(self.seal(state, fill), upto, true, due))
             }
             Event::Remark(remark) => Some(Step::Remark(remark)),
         }
@@ -260,6 +232,18 @@ impl Pump {
     }
 }
 
+fn bytes(ahead: Option<Ahead>, upto: usize, whole: bool, due: Due) -> Step {
+    match ahead {
+        Some(ahead) => Step::Bytes {
+            ahead,
+            upto,
+            whole,
+            due,
+        },
+        None => Step::Remark(Remark::Nothing(due)),
+    }
+}
+
 /// Whether no more than half of all slots are free.
 pub(super) fn are_scarce(free: &Sender<Slot>) -> bool {
     2 * free.len() <= free.capacity().unwrap_or(0)
@@ -306,7 +290,7 @@ mod tests {
         let next = || rig.steps.recv_timeout(Duration::from_millis(200));
         let (first, _second) = (next().unwrap(), next().unwrap());
         assert!(next().is_err(), "the third waits");
-        let Step::Sealed { ahead, .. } = first else {
+        let Step::Bytes { ahead, .. } = first else {
             panic!("{first:?}");
         };
         assert!(ahead.held.take().is_some());
@@ -321,7 +305,7 @@ mod tests {
         let answers: Vec<_> = (1..=3).map(|number| rig.segment(number, 8192)).collect();
         let free = rig.free.clone();
         let (dir, store) = rig.run(|step| {
-            let Step::Sealed { ahead, .. } = step else {
+            let Step::Bytes { ahead, .. } = step else {
                 return;
             };
             assert_eq!(ahead.file.as_ref().unwrap().written(), 8192, "ahead");
@@ -386,7 +370,7 @@ mod tests {
             rig.segment(number, 8192);
         }
         let (dir, store) = rig.run(|step| {
-            if let Step::Sealed { ahead, .. } = step
+            if let Step::Bytes { ahead, .. } = step
                 && ahead.held.name().number == 2
             {
                 ahead.file = None;
@@ -407,7 +391,7 @@ mod tests {
         }
         let ahead = std::cell::Cell::new(0);
         let (dir, store) = rig.run(|step| {
-            if let Step::Sealed { ahead: one, .. } = step {
+            if let Step::Bytes { ahead: one, .. } = step {
                 ahead.set(ahead.get() + u64::from(one.file.is_some()));
             }
         });

@@ -15,7 +15,7 @@ use crate::recorder::seconds::SecondsLog;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{Slot, Slots};
 use crate::recorder::store::Store;
-use crate::recorder::writer::Event;
+use crate::recorder::writer::{Due, Event};
 use crate::ring::catalog::Catalog;
 use crate::ring::names::{Member, SegmentName};
 use crate::time::Timestamp;
@@ -96,7 +96,8 @@ impl Rig {
         fill.seal();
         let (done, answer) = bounded(1);
         let done = vec![done];
-        self.events.send(Event::Sealed { fill, at, done }).unwrap();
+        let due = Due { at, done };
+        self.events.send(Event::Sealed { fill, due }).unwrap();
         answer
     }
 

@@ -43,34 +43,34 @@ pub enum Event {
     Progress {
         /// Bytes.
         upto: usize,
-        /// Time of the sample.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
+        /// The time is the sample's.
+        due: Due,
     },
     /// The slot in use holds a whole segment.
     Sealed {
         /// Its writing half.
         fill: SlotFill,
-        /// Time of the final sample.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
+        /// The time is the final sample's.
+        due: Due,
     },
     /// What has no bytes.
     Remark(Remark),
+}
+
+/// What is said when everything before is durable.
+#[derive(Debug)]
+pub struct Due {
+    /// Up to when everything is.
+    pub at: Timestamp,
+    /// Who waits for it.
+    pub done: Vec<Done>,
 }
 
 /// What is told between segments' bytes, and takes its turn among them.
 #[derive(Debug)]
 pub enum Remark {
     /// Nothing new to write; answer when everything before is durable.
-    Nothing {
-        /// Up to when nothing came.
-        at: Timestamp,
-        /// Who waits for it.
-        done: Vec<Done>,
-    },
+    Nothing(Due),
     /// A span was not recorded.
     Gap(Gap),
     /// What happened since the line of accounting before.
@@ -264,15 +264,14 @@ impl SlotWriter {
         }
         if !self.is_dirty() || self.fill.is_none() {
             if !done.is_empty() {
-                self.send(Remark::Nothing { at, done }.into());
+                self.send(Remark::Nothing(Due { at, done }).into());
             }
             return;
         }
         self.sample(at, false);
         self.send(Event::Progress {
             upto: self.sampled,
-            at,
-            done,
+            due: Due { at, done },
         });
     }
 
@@ -282,10 +281,13 @@ impl SlotWriter {
         match self.fill.take() {
             Some(mut fill) => {
                 fill.seal();
-                self.send(Event::Sealed { fill, at, done });
+                self.send(Event::Sealed {
+                    fill,
+                    due: Due { at, done },
+                });
             }
             None if done.is_empty() => {}
-            None => self.send(Remark::Nothing { at, done }.into()),
+            None => self.send(Remark::Nothing(Due { at, done }).into()),
         }
     }
 
@@ -522,13 +524,13 @@ mod tests {
         let events: Vec<Event> = rig.events.try_iter().collect();
         let [
             Event::Opened(first),
-            Event::Sealed { at: sealed, .. },
+            Event::Sealed { due, .. },
             Event::Opened(next),
         ] = &events[..]
         else {
             panic!("{events:?}")
         };
-        assert_eq!(*sealed, at(2_000_000_000));
+        assert_eq!(due.at, at(2_000_000_000));
         assert!(next.first() < first.first(), "{next:?}");
     }
 
