@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, TryRecvError};
 use pcap::{Packet, PacketHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,8 +18,8 @@ use crate::time::Timestamp;
 
 /// Packets taken between two looks at the commands.
 pub(super) const BATCH: usize = 4096;
-/// How long a thread with nothing to do sleeps.
-pub(super) const IDLE: Duration = Duration::from_millis(200);
+/// Between two attempts to open an interface, when nothing says that it changed.
+const BLIND: Duration = Duration::from_millis(200);
 
 /// What the capture thread is asked.
 #[derive(Debug)]
@@ -110,13 +110,18 @@ impl Capturer {
 
     /// Answers commands while there is nothing to capture; true when asked to stop.
     pub(super) fn wait_while_blind(&mut self) -> bool {
-        match self.commands.recv_timeout(IDLE) {
-            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => true,
-            Err(RecvTimeoutError::Timeout) => false,
-            Ok(Command::Flush { seal, done }) => {
-                let at = self.writer.last_sample().max(self.writer.last_packet());
-                finish(&mut self.writer, at, seal, vec![done]);
-                false
+        let [woken] = wait([self.shared.wake_fd()], BLIND);
+        if woken {
+            self.shared.clear_wake();
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
+                Err(TryRecvError::Empty) => return false,
+                Ok(Command::Flush { seal, done }) => {
+                    let at = self.writer.last_sample().max(self.writer.last_packet());
+                    finish(&mut self.writer, at, seal, vec![done]);
+                }
             }
         }
     }

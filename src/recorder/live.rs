@@ -8,7 +8,7 @@ use pcap::{Active, Capture};
 
 use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
-use crate::recorder::capture::{Capturer, Command, IDLE, finish, wait};
+use crate::recorder::capture::{Capturer, Command, finish, wait};
 use crate::recorder::device::Device;
 use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
 use crate::recorder::protocol::{GapCause, InterfaceState};
@@ -16,6 +16,9 @@ use crate::recorder::socket;
 use crate::recorder::source::Source;
 use crate::recorder::writer::Done;
 use crate::time::Timestamp;
+
+/// Between two lines of accounting.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// How often a quiet link is put on record as quiet.
 const HEARTBEAT: Duration = Duration::from_mins(1);
@@ -164,11 +167,12 @@ impl<'a> Live<'a> {
         if self.asked.is_some() {
             return Duration::from_millis(1);
         }
+        let report = REPORT.saturating_sub(self.rates.0.elapsed());
         if self.capturer.writer.is_dirty() {
             let sync = self.capturer.options.sync;
-            return IDLE.min(sync.saturating_sub(self.last_flush.elapsed()));
+            return report.min(sync.saturating_sub(self.last_flush.elapsed()));
         }
-        IDLE
+        report
     }
 
     /// Takes commands in; true once everything received before the oldest one is in the slot.
@@ -346,7 +350,7 @@ impl<'a> Live<'a> {
     /// Publishes counters; rates once a second.
     fn publish(&mut self, idle: bool) {
         let elapsed = self.rates.0.elapsed();
-        if elapsed >= Duration::from_secs(1) {
+        if elapsed >= REPORT {
             self.take_counts(idle);
             self.capturer.writer.report(false);
             let counters = *self.capturer.writer.counters();

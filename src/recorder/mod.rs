@@ -10,7 +10,7 @@
 //! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring, and [`held`] is the slot that both may
 //! give back; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
-//! accounting, a line a second. [`watch`] looks at links and clock, `device` is what sysfs says of one; [`priority`]
+//! accounting, a line a second. [`watch`] looks at clock and links when [`link_events`] says that one changed, `device` is what sysfs says of one; [`priority`]
 //! has all of this go ahead of other programs.
 //! [`service`] puts them together, [`control`] lets the server ask, [`recovery`] runs first.
 
@@ -28,6 +28,7 @@ pub mod held;
 pub mod keeper;
 mod layout;
 pub mod ledger;
+pub mod link_events;
 mod live;
 mod mapping;
 mod member;

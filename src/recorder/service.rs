@@ -2,7 +2,9 @@
 //! the verbs of the control socket.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -85,7 +87,8 @@ pub struct Recorder {
     started: Timestamp,
     filter: String,
     snaplen: u32,
-    stopping: Mutex<Option<Sender<()>>>,
+    /// Both closed when it stops.
+    stopping: Mutex<Option<(Sender<()>, UnixStream)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     clock: Arc<watch::ClockBoard>,
     /// Holds the ring for this process.
@@ -115,7 +118,8 @@ impl Recorder {
         let shared: Vec<_> = interfaces.iter().map(Port::shared).collect();
         let clock = Arc::new(watch::ClockBoard::default());
         let board = Arc::clone(&clock);
-        let watcher = spawn("watch", move || watch::run(shared, &board, &stopped))
+        let (watching, ended) = UnixStream::pair().at("start a thread in", ring)?;
+        let watcher = spawn("watch", move || watch::run(shared, &board, ended.as_fd()))
             .at("start a thread in", ring)?;
         threads.push(watcher);
         Ok(Self {
@@ -124,7 +128,7 @@ impl Recorder {
             started: Timestamp::now(),
             filter: config.capture.filter.clone(),
             snaplen: config.capture.snaplen,
-            stopping: Mutex::new(Some(stopping)),
+            stopping: Mutex::new(Some((stopping, watching))),
             threads: Mutex::new(threads),
             clock,
             _lock: lock,
@@ -134,6 +138,7 @@ impl Recorder {
     /// Records what was received and ends, within about a second unless the disk stalls.
     pub fn stop(&self) {
         for member in self.members() {
+            watch::count_drops(&member.shared);
             // A thread that is gone needs no stop.
             drop(member.commands.send(Command::Stop));
             member.shared.wake();
@@ -191,6 +196,7 @@ impl Recorder {
         for member in self.members() {
             let Some(seal) = seal(member) else { continue };
             let (done, answered) = bounded(1);
+            watch::count_drops(&member.shared);
             if member.commands.send(Command::Flush { seal, done }).is_err() {
                 let name = &member.shared.name;
                 return Err(format!("{name}: the capture thread is gone"));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::counters::Counters;
+use crate::recorder::device::Device;
 use crate::recorder::protocol::InterfaceState;
 use crate::ring::names::Member;
 use crate::time::Timestamp;
@@ -47,11 +48,13 @@ pub struct Link {
     pub index: AtomicU32,
     /// Whether it is administratively up.
     pub up: AtomicBool,
-    /// Packets its driver dropped since it was made.
+    /// The device that had its name at the last look, by index; of the first capture thread alone.
+    pub(super) device: Mutex<Option<(u32, Device)>>,
+    /// Packets its driver dropped since it was made, when they were last counted.
     pub drops: AtomicU64,
     /// Whether somebody wants to know the following.
     pub counted: AtomicBool,
-    /// Packets that had passed it in the last looks.
+    /// Packets that had passed it at the last counts.
     pub past: Mutex<VecDeque<u64>>,
     /// The earliest of them: what was counted then has long reached the sockets.
     pub settled: AtomicU64,

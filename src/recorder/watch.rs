@@ -1,23 +1,30 @@
-//! Watches the links (which index a name has, whether it is up, what its driver dropped) and the
-//! clock. One thread for all interfaces, so that capture threads need not ask.
+//! Watches the links (which index a name has, whether it is up, what passed it) and the
+//! clock. One thread for all interfaces, so that capture threads need not ask. It looks when the
+//! kernel says that a link changed, and once a second: to wake costs more than to look.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Discipline, Moment, Step, Steps};
+use crate::recorder::capture::wait;
 use crate::recorder::device::Device;
+use crate::recorder::link_events::LinkEvents;
 use crate::recorder::protocol::ClockStatus;
-use crate::recorder::shared::{Shared, lock};
+use crate::recorder::shared::{Link, Shared, lock};
 use crate::recorder::socket;
 
-const EVERY: Duration = Duration::from_millis(200);
+/// Between two counts of what passed.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at the links where the kernel does not say that one changed.
+const UNTOLD: Duration = Duration::from_millis(200);
+/// Between a change and the look at it.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// After so many looks every capture thread has said anew what it received.
-const LOOKS_AGO: usize = 10;
+/// After so many counts every capture thread has said anew what it received.
+const COUNTS_AGO: usize = 3;
 
 /// Steps of the clock that are shown.
 const STEPS_SHOWN: usize = 16;
@@ -65,18 +72,44 @@ impl ClockBoard {
     }
 }
 
-/// Looks at every interface, given as its capture threads, and at the clock until `stopping` is closed.
-pub fn run(interfaces: Vec<Vec<Arc<Shared>>>, clock: &ClockBoard, stopping: &Receiver<()>) {
-    let mut links: Vec<_> = interfaces.into_iter().map(LinkWatch::new).collect();
+/// Looks at every interface, given as its capture threads, and at the clock until the other end of
+/// `stopping` is closed.
+pub fn run(interfaces: Vec<Vec<Arc<Shared>>>, clock: &ClockBoard, stopping: BorrowedFd<'_>) {
+    let links: Vec<_> = interfaces.into_iter().map(LinkWatch::new).collect();
+    let events = LinkEvents::open();
+    if let Err(error) = &events {
+        tracing::warn!(%error, "the kernel cannot be asked to say when a link changes: they are looked at five times a second");
+    }
+    let events = events.ok();
+    let mut counted: Option<Instant> = None;
     loop {
-        clock.look(&Moment::now());
-        for link in &mut links {
-            link.look();
+        links.iter().for_each(LinkWatch::look);
+        if counted.is_none_or(|at| at.elapsed() >= EVERY) {
+            counted = Some(Instant::now());
+            clock.look(&Moment::now());
+            links.iter().for_each(LinkWatch::count);
         }
-        if stopping.recv_timeout(EVERY) == Err(RecvTimeoutError::Disconnected) {
+        let left = EVERY.saturating_sub(counted.map_or(EVERY, |at| at.elapsed()));
+        if is_over(stopping, events.as_ref(), left) {
             return;
         }
     }
+}
+
+/// Waits for a change of a link, at most `left`; whether it is time to stop.
+fn is_over(stopping: BorrowedFd<'_>, events: Option<&LinkEvents>, left: Duration) -> bool {
+    let Some(events) = events else {
+        let [stopped] = wait([stopping], left.min(UNTOLD));
+        return stopped;
+    };
+    let [stopped, told] = wait([stopping, events.as_fd()], left);
+    if !told || stopped {
+        return stopped;
+    }
+    // A change is often told in several messages.
+    let [stopped] = wait([stopping], PAUSE);
+    events.clear();
+    stopped
 }
 
 /// One interface.
@@ -84,63 +117,73 @@ pub fn run(interfaces: Vec<Vec<Arc<Shared>>>, clock: &ClockBoard, stopping: &Rec
 pub struct LinkWatch {
     /// Its capture threads.
     threads: Vec<Arc<Shared>>,
-    /// The device that had the name at the last look, by index.
-    device: Option<(u32, Device)>,
 }
 
 impl LinkWatch {
     /// Watches for these capture threads of one interface.
     pub fn new(threads: Vec<Arc<Shared>>) -> Self {
-        Self {
-            threads,
-            device: None,
-        }
+        Self { threads }
     }
 
     /// Looks once and tells all threads. What the driver dropped is told to the first alone: it is to
     /// be counted once.
-    pub fn look(&mut self) {
+    pub fn look(&self) {
         let Some(first) = self.threads.first() else {
             return;
         };
         let index = socket::interface_index(&first.name).unwrap_or(0);
-        if self
-            .device
-            .as_ref()
-            .is_none_or(|(known, _)| *known != index)
-        {
-            self.device = (index != 0).then(|| (index, Device::open(&first.name)));
-        }
-        let mut up = false;
-        if let Some((_, device)) = &self.device {
-            up = device.is_up();
-            first.link.drops.store(device.drops(), Ordering::Relaxed);
-            if first.link.counted.load(Ordering::Relaxed) {
-                settle(&self.threads, index, device.packets());
-            }
-        }
+        let up = find(&first.link, &first.name, index);
         for shared in &self.threads {
             let link = &shared.link;
-            let changed = link.index.swap(index, Ordering::AcqRel) != index;
-            if changed | (link.up.swap(up, Ordering::AcqRel) != up) {
+            let anew = link.index.swap(index, Ordering::AcqRel) != index;
+            if anew {
+                lock(&link.past).clear();
+            }
+            if anew | (link.up.swap(up, Ordering::AcqRel) != up) {
                 shared.wake();
             }
         }
     }
+
+    /// Counts what was dropped, and what passed, if somebody wants to know.
+    fn count(&self) {
+        let Some(first) = self.threads.first() else {
+            return;
+        };
+        count_drops(first);
+        if let Some((_, device)) = &*lock(&first.link.device)
+            && first.link.counted.load(Ordering::Relaxed)
+        {
+            settle(first, &self.threads, device.packets());
+        }
+    }
 }
 
-/// Tells the first of the capture threads how many packets had passed the interface a look ago, and
-/// what the others received. They say that once a second: of several, the look is longer ago.
-fn settle(threads: &[Arc<Shared>], index: u32, packets: u64) {
-    let Some(first) = threads.first() else {
-        return;
-    };
-    let ago = if threads.len() > 1 { LOOKS_AGO } else { 1 };
+/// Counts what the interface's driver dropped by now.
+pub fn count_drops(shared: &Shared) {
+    if let Some((_, device)) = &*lock(&shared.link.device) {
+        shared.link.drops.store(device.drops(), Ordering::Relaxed);
+    }
+}
+
+/// Finds the device that has the name now; whether it is up.
+fn find(link: &Link, name: &str, index: u32) -> bool {
+    let mut found = lock(&link.device);
+    if found.as_ref().is_none_or(|(known, _)| *known != index) {
+        *found = (index != 0).then(|| (index, Device::open(name)));
+        if let Some((_, device)) = &*found {
+            link.drops.store(device.drops(), Ordering::Relaxed);
+        }
+    }
+    found.as_ref().is_some_and(|(_, device)| device.is_up())
+}
+
+/// Tells the first of the capture threads how many packets had passed the interface a count ago, and
+/// what the others received. They say that once a second: of several, the count is longer ago.
+fn settle(first: &Shared, threads: &[Arc<Shared>], packets: u64) {
+    let ago = if threads.len() > 1 { COUNTS_AGO } else { 1 };
     let link = &first.link;
     let mut past = lock(&link.past);
-    if link.index.load(Ordering::Acquire) != index {
-        past.clear();
-    }
     past.push_back(packets);
     while past.len() > ago + 1 {
         past.pop_front();

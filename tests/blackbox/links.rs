@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
+use wirewitness::recorder::link_events::LinkEvents;
 
 use crate::support::{
-    Mirror, Recorder, Sender, Setup, Site, Tally, median_and_p99, record, rounds, wait_for,
+    Lab, Mirror, Recorder, Sender, Setup, Site, Tally, median_and_p99, record, rounds, wait_for,
 };
 
 /// A recorder on a mirror port that is going to suffer.
@@ -226,4 +228,32 @@ fn promiscuity(mirror: &Mirror) -> u64 {
         .run(&["ip", "-details", "-json", "link", "show", "dev", "mon0"]);
     let links: Value = serde_json::from_str(&text).unwrap();
     links[0]["promiscuity"].as_u64().unwrap()
+}
+
+/// Everything else here would pass as well if the recorder looked now and then.
+#[test]
+fn the_kernel_says_each_change_of_a_link() {
+    let Some(mut lab) = Lab::new("link events") else {
+        return;
+    };
+    let space = lab.space("one");
+    let events = space.enter(|| LinkEvents::open().unwrap());
+    let limit = Timespec {
+        tv_sec: 30,
+        tv_nsec: 0,
+    };
+    for change in [
+        "add dev one type veth peer name two",
+        "set dev one up",
+        "set dev one mtu 1400",
+        "set dev one down",
+        "set dev one name three",
+        "del dev three",
+    ] {
+        events.clear();
+        let words: Vec<&str> = change.split(' ').collect();
+        space.ip(&[&["link"], &words[..]].concat());
+        let mut fds = [PollFd::new(&events, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "{change}");
+    }
 }
