@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use wirewitness::time::Timestamp;
 
-use crate::support::{Lab, Recorder, Server, Setup, Site, Space, wait_at_most, wait_for};
+use crate::support::{Journald, Lab, Recorder, Server, Setup, Site, Space, wait_at_most, wait_for};
 use crate::syslog::Authority;
 
 /// `drill.every` of the test of the schedule.
@@ -404,6 +404,42 @@ fn a_drill_that_a_kill_interrupts_is_in_the_history_and_the_next_one_passes() {
         .map(|one| one["outcome"].clone())
         .collect();
     assert_eq!(outcomes, ["passed", "interrupted"]);
+}
+
+#[test]
+fn a_drill_of_the_journal_goes_through_journald() {
+    let rule = "[[rule]]\nname = \"app\"\nmatch = 'ERROR'\nsubject = \"app\"\n";
+    let config = format!("{DRILL}[[journal]]\nidentifiers = [\"app\"]\n{rule}");
+    let Some(mut bench) = Bench::new("a drill of the journal", &config) else {
+        return;
+    };
+    let mut journald = Journald::start();
+    bench.server.process.stop(Signal::TERM);
+    bench.server = Server::start_beside(&bench.site, &bench.space, &journald);
+    // The reader sees a journal that it found empty once something is in it.
+    wait_for("an entry to be heard", || {
+        journald.write("ERROR");
+        let heard = !bench.site.list().is_empty();
+        heard.then_some(()).ok_or_else(|| journald.said())
+    });
+    let (drills, code) = bench.drill("journal app");
+    assert_eq!(code, 0, "{drills:?}");
+    assert_eq!(
+        drills[0]["steps"].as_array().unwrap().len(),
+        7,
+        "{drills:?}"
+    );
+    let id = drills[0]["incident"].as_str().unwrap();
+    let incident = bench
+        .site
+        .http(&format!("/api/v1/incidents/{id}"), &[])
+        .json();
+    let kind = incident["trigger"]["kind"].as_str().unwrap_or_default();
+    assert_eq!(
+        (kind, &incident["triggers"]),
+        ("drill", &json!(1)),
+        "{incident}"
+    );
 }
 
 /// The shortest schedule there is: at each full minute of the wall.

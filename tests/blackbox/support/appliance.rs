@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{DEADLINE, Http, Process, Space, wait_for};
+use super::{DEADLINE, Http, Journald, Process, Space, wait_for};
 
 /// What a test configures; the rest is the same for all.
 pub(crate) struct Setup<'a> {
@@ -384,6 +384,15 @@ impl Server {
     /// Starts one inside `space` and waits until it answers.
     pub(crate) fn start(site: &Site, space: &Space) -> Self {
         let mut command = space.command(binary());
+        command.args(site.arguments(&["serve"]));
+        Self::ready(site, &mut command)
+    }
+
+    /// Starts one to which this journal is the machine's own.
+    pub(crate) fn start_beside(site: &Site, space: &Space, journald: &Journald) -> Self {
+        let own = journald.own();
+        let mut command = space.command(&own[0]);
+        command.args(&own[1..]).arg(binary());
         command.args(site.arguments(&["serve"]));
         Self::ready(site, &mut command)
     }

@@ -2,6 +2,7 @@
 
 mod appliance;
 pub(crate) mod disk;
+mod journald;
 mod lab;
 pub(crate) mod ledger;
 pub(crate) mod pcapng;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 pub(crate) use appliance::{Recorder, Server, Setup, Site, binary};
+pub(crate) use journald::Journald;
 pub(crate) use lab::{Lab, Mirror, Space};
 pub(crate) use process::{Process, signal};
 pub(crate) use soak::{Dice, median_and_p99, record, rounds};
