@@ -205,7 +205,7 @@ impl Prober {
         // A loss is the answer for it: only losses are told.
         let _none = self.state.decide(reply.seq, true);
         self.sample(sample);
-        let detail = format!("{} {:.1} ms", to.ip(), rtt.as_secs_f64() * 1000.0);
+        let detail = format!("{} {:.3} ms", to.ip(), rtt.as_secs_f64() * 1000.0);
         self.describe(&detail, false);
     }
 
