@@ -4,9 +4,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{Engine, Missing, Request, epoll};
+use rustix::event::epoll;
+
+use super::{Engine, Request};
 use crate::time::Timestamp;
 use crate::trigger::Kind;
+use crate::trigger::probe::aim::Missing;
 use crate::trigger::probe::config::ProbeKind;
 use crate::trigger::probe::connect::{self, Connecting};
 use crate::trigger::probe::echo;
