@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
+use super::send::way;
 use super::{Engine, Request};
 use crate::time::Timestamp;
 use crate::trigger::Kind;
@@ -13,7 +14,6 @@ use crate::trigger::probe::aim::Missing;
 use crate::trigger::probe::config::ProbeKind;
 use crate::trigger::probe::connect::{self, Connecting};
 use crate::trigger::probe::echo;
-use crate::trigger::probe::route::interface_index;
 use crate::trigger::probe::socket::{Note, Way};
 use crate::trigger::probe::stamp::Stamp;
 use crate::trigger::probe::wires::Wires;
@@ -68,19 +68,7 @@ impl Engine {
         let (aimed, lookup) = target.aim.now(now, usable);
         self.outbox.extend(lookup.map(Request::Resolve));
         let to = aimed.map_err(|Missing { why, .. }| why)?;
-        let interface = match config.interface.as_deref() {
-            None => None,
-            Some(name) => {
-                Some(interface_index(name).ok_or(format!("there is no interface {name}"))?)
-            }
-        };
-        let way = Way {
-            to,
-            from: config.source,
-            interface,
-            ttl: config.ttl.map(std::num::NonZeroU8::get),
-            tos: config.tos,
-        };
+        let way = way(&config, to)?;
         self.drills = self.drills.wrapping_add(1);
         let mut rehearsal = Rehearsal {
             place,

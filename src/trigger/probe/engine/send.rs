@@ -12,7 +12,7 @@ use rustix::event::epoll;
 use super::{Due, Engine, Request};
 use crate::time::Timestamp;
 use crate::trigger::probe::aim::Missing;
-use crate::trigger::probe::config::ProbeKind;
+use crate::trigger::probe::config::{ProbeConfig, ProbeKind};
 use crate::trigger::probe::connect::{self, Connecting};
 use crate::trigger::probe::echo;
 use crate::trigger::probe::route::interface_index;
@@ -125,20 +125,7 @@ impl Engine {
             return Err(Unsent::on_path("there is no such probe"));
         };
         let config = &target.prober.config;
-        let interface = match config.interface.as_deref() {
-            None => None,
-            Some(name) => match interface_index(name) {
-                Some(index) => Some(index),
-                None => return Err(Unsent::on_path(&format!("there is no interface {name}"))),
-            },
-        };
-        let way = Way {
-            to,
-            from: config.source,
-            interface,
-            ttl: config.ttl.map(std::num::NonZeroU8::get),
-            tos: config.tos,
-        };
+        let way = way(config, to).map_err(|why| Unsent::on_path(&why))?;
         let (packet, wire, cookie, key) = match config.kind {
             ProbeKind::Tcp => return self.connect(place, seq, &way),
             ProbeKind::Icmp => {
@@ -214,4 +201,16 @@ impl Engine {
         self.connecting.insert(number, connecting);
         Ok(Sent::Underway)
     }
+}
+
+/// By which way a probe leaves for `to`; the error is complete.
+pub(super) fn way(config: &ProbeConfig, to: SocketAddr) -> Result<Way, String> {
+    let index = |name: &str| interface_index(name).ok_or(format!("there is no interface {name}"));
+    Ok(Way {
+        to,
+        from: config.source,
+        interface: config.interface.as_deref().map(index).transpose()?,
+        ttl: config.ttl.map(std::num::NonZeroU8::get),
+        tos: config.tos,
+    })
 }
