@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// Packets taken between two looks at the commands.
 pub(super) const BATCH: usize = 4096;
 /// Between two attempts to open an interface, when nothing says that it changed.
-const BLIND: Duration = Duration::from_millis(200);
+const REOPEN: Duration = Duration::from_millis(200);
 
 /// What the capture thread is asked.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Capturer {
 
     /// Answers commands while there is nothing to capture; true when asked to stop.
     pub(super) fn wait_while_blind(&mut self) -> bool {
-        let [woken] = wait([self.shared.wake_fd()], BLIND);
+        let [woken] = wait([self.shared.wake_fd()], REOPEN);
         if woken {
             self.shared.clear_wake();
         }

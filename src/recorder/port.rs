@@ -25,7 +25,7 @@ use crate::recorder::service::{RecorderConfig, StartError};
 use crate::recorder::shared::{Shared, StateSince};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::Store;
-use crate::recorder::watch::LinkWatch;
+use crate::recorder::watch;
 use crate::ring::catalog::Catalog;
 use crate::ring::names::{self, member_folder};
 use crate::time::Timestamp;
@@ -110,7 +110,7 @@ impl Port {
             .iter()
             .map(|(member, ..)| Arc::clone(&member.shared))
             .collect();
-        LinkWatch::new(shared).look();
+        watch::look(&shared);
         for (member, capturer, pump, keeper) in prepared {
             let folder = member.store.folder();
             let threads = [

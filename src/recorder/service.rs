@@ -118,8 +118,8 @@ impl Recorder {
         let shared: Vec<_> = interfaces.iter().map(Port::shared).collect();
         let clock = Arc::new(watch::ClockBoard::default());
         let board = Arc::clone(&clock);
-        let (watching, ended) = UnixStream::pair().at("start a thread in", ring)?;
-        let watcher = spawn("watch", move || watch::run(shared, &board, ended.as_fd()))
+        let (watching, ended) = UnixStream::pair().at("make sockets to watch", ring)?;
+        let watcher = spawn("watch", move || watch::run(&shared, &board, ended.as_fd()))
             .at("start a thread in", ring)?;
         threads.push(watcher);
         Ok(Self {

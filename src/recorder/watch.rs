@@ -1,5 +1,5 @@
-//! Watches the links (which index a name has, whether it is up, what passed it) and the
-//! clock. One thread for all interfaces, so that capture threads need not ask. It looks when the
+//! Watches the links (which index a name has, whether it is up, what passed it and what its card
+//! dropped) and the clock. One thread for all interfaces, so that capture threads need not ask. It looks when the
 //! kernel says that a link changed, and once a second: to wake costs more than to look.
 
 use std::collections::VecDeque;
@@ -74,22 +74,26 @@ impl ClockBoard {
 
 /// Looks at every interface, given as its capture threads, and at the clock until the other end of
 /// `stopping` is closed.
-pub fn run(interfaces: Vec<Vec<Arc<Shared>>>, clock: &ClockBoard, stopping: BorrowedFd<'_>) {
-    let links: Vec<_> = interfaces.into_iter().map(LinkWatch::new).collect();
+pub fn run(interfaces: &[Vec<Arc<Shared>>], clock: &ClockBoard, stopping: BorrowedFd<'_>) {
     let events = LinkEvents::open();
     if let Err(error) = &events {
         tracing::warn!(%error, "the kernel cannot be asked to say when a link changes: they are looked at five times a second");
     }
     let events = events.ok();
-    let mut counted: Option<Instant> = None;
+    let mut due = Instant::now();
     loop {
-        links.iter().for_each(LinkWatch::look);
-        if counted.is_none_or(|at| at.elapsed() >= EVERY) {
-            counted = Some(Instant::now());
-            clock.look(&Moment::now());
-            links.iter().for_each(LinkWatch::count);
+        for threads in interfaces {
+            look(threads);
         }
-        let left = EVERY.saturating_sub(counted.map_or(EVERY, |at| at.elapsed()));
+        let now = Instant::now();
+        if now >= due {
+            clock.look(&Moment::now());
+            for threads in interfaces {
+                count(threads);
+            }
+            due = now + EVERY;
+        }
+        let left = due.saturating_duration_since(now);
         if is_over(stopping, events.as_ref(), left) {
             return;
         }
@@ -112,50 +116,36 @@ fn is_over(stopping: BorrowedFd<'_>, events: Option<&LinkEvents>, left: Duration
     stopped
 }
 
-/// One interface.
-#[derive(Debug)]
-pub struct LinkWatch {
-    /// Its capture threads.
-    threads: Vec<Arc<Shared>>,
+/// Looks at an interface once and tells all of its capture threads. What the driver dropped is told to
+/// the first alone: it is to be counted once.
+pub fn look(threads: &[Arc<Shared>]) {
+    let Some(first) = threads.first() else {
+        return;
+    };
+    let index = socket::interface_index(&first.name).unwrap_or(0);
+    let up = find(&first.link, &first.name, index);
+    for shared in threads {
+        let link = &shared.link;
+        let anew = link.index.swap(index, Ordering::AcqRel) != index;
+        if anew {
+            lock(&link.past).clear();
+        }
+        if anew | (link.up.swap(up, Ordering::AcqRel) != up) {
+            shared.wake();
+        }
+    }
 }
 
-impl LinkWatch {
-    /// Watches for these capture threads of one interface.
-    pub fn new(threads: Vec<Arc<Shared>>) -> Self {
-        Self { threads }
-    }
-
-    /// Looks once and tells all threads. What the driver dropped is told to the first alone: it is to
-    /// be counted once.
-    pub fn look(&self) {
-        let Some(first) = self.threads.first() else {
-            return;
-        };
-        let index = socket::interface_index(&first.name).unwrap_or(0);
-        let up = find(&first.link, &first.name, index);
-        for shared in &self.threads {
-            let link = &shared.link;
-            let anew = link.index.swap(index, Ordering::AcqRel) != index;
-            if anew {
-                lock(&link.past).clear();
-            }
-            if anew | (link.up.swap(up, Ordering::AcqRel) != up) {
-                shared.wake();
-            }
-        }
-    }
-
-    /// Counts what was dropped, and what passed, if somebody wants to know.
-    fn count(&self) {
-        let Some(first) = self.threads.first() else {
-            return;
-        };
-        count_drops(first);
-        if let Some((_, device)) = &*lock(&first.link.device)
-            && first.link.counted.load(Ordering::Relaxed)
-        {
-            settle(first, &self.threads, device.packets());
-        }
+/// Counts what was dropped, and what passed, if somebody wants to know.
+fn count(threads: &[Arc<Shared>]) {
+    let Some(first) = threads.first() else {
+        return;
+    };
+    count_drops(first);
+    if let Some((_, device)) = &*lock(&first.link.device)
+        && first.link.counted.load(Ordering::Relaxed)
+    {
+        settle(first, threads, device.packets());
     }
 }
 
