@@ -41,6 +41,21 @@ pub enum Step {
     Remark(Remark),
 }
 
+impl Step {
+    /// So many bytes of a segment; of one that was never begun there are none.
+    fn bytes(ahead: Option<Ahead>, upto: usize, whole: bool, due: Due) -> Self {
+        match ahead {
+            Some(ahead) => Self::Bytes {
+                ahead,
+                upto,
+                whole,
+                due,
+            },
+            None => Self::Remark(Remark::Nothing(due)),
+        }
+    }
+}
+
 /// A segment's slot and the file that the pump wrote of it.
 #[derive(Debug, Clone)]
 pub struct Ahead {
@@ -127,11 +142,11 @@ impl Pump {
             }
             Event::Progress { upto, due } => {
                 let ahead = self.advance(state, upto, self.segment_bytes);
-                Some(bytes(ahead, upto, false, due))
+                Some(Step::bytes(ahead, upto, false, due))
             }
             Event::Sealed { fill, due } => {
                 let upto = fill.len();
-                Some(bytes(self.seal(state, fill), upto, true, due))
+                Some(Step::bytes(self.seal(state, fill), upto, true, due))
             }
             Event::Remark(remark) => Some(Step::Remark(remark)),
         }
@@ -229,18 +244,6 @@ impl Pump {
             ahead.file.insert(Arc::new(made))
         };
         ahead.held.append(file, upto)
-    }
-}
-
-fn bytes(ahead: Option<Ahead>, upto: usize, whole: bool, due: Due) -> Step {
-    match ahead {
-        Some(ahead) => Step::Bytes {
-            ahead,
-            upto,
-            whole,
-            due,
-        },
-        None => Step::Remark(Remark::Nothing(due)),
     }
 }
 
