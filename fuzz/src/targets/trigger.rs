@@ -53,20 +53,6 @@ fn check_end(resolution: &Resolution) {
     assert_eq!(inert(resolution.text.as_bytes()), resolution.text);
 }
 
-const KINDS: [HookKind; 11] = [
-    HookKind::Alertmanager,
-    HookKind::Grafana,
-    HookKind::Zabbix,
-    HookKind::Icinga,
-    HookKind::UptimeKuma,
-    HookKind::Pagerduty,
-    HookKind::Datadog,
-    HookKind::Kibana,
-    HookKind::Splunk,
-    HookKind::Cloudevents,
-    HookKind::Generic,
-];
-
 thread_local! {
     /// A hook of each kind, one that maps, and one that wants a signature.
     static HOOKS: Vec<Hook> = hooks();
@@ -75,7 +61,7 @@ thread_local! {
 
 fn hooks() -> Vec<Hook> {
     let sources = Sources::default();
-    let mut configs: Vec<WebhookConfig> = KINDS
+    let mut configs: Vec<WebhookConfig> = HookKind::ALL
         .into_iter()
         .map(|kind| {
             let mut config = WebhookConfig::new("h", kind);

@@ -42,6 +42,23 @@ pub enum HookKind {
     Generic,
 }
 
+impl HookKind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Alertmanager,
+        Self::Grafana,
+        Self::Zabbix,
+        Self::Icinga,
+        Self::UptimeKuma,
+        Self::Pagerduty,
+        Self::Datadog,
+        Self::Kibana,
+        Self::Splunk,
+        Self::Cloudevents,
+        Self::Generic,
+    ];
+}
+
 /// One `[[webhook]]`: `POST /hooks/NAME`. Secrets are never written out.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

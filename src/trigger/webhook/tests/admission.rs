@@ -230,7 +230,7 @@ fn drilled(config: &WebhookConfig) {
 #[test]
 fn every_hook_hears_its_own_drill() {
     let plain = |kind| WebhookConfig::new("h", kind);
-    for kind in KINDS {
+    for kind in HookKind::ALL {
         let token = "s3cret/token ?".to_owned().into();
         drilled(&WebhookConfig {
             token,

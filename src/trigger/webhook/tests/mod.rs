@@ -40,20 +40,6 @@ fn notification(group: &Value, alerts: &[Value]) -> Vec<u8> {
     .into_bytes()
 }
 
-const KINDS: [HookKind; 11] = [
-    HookKind::Alertmanager,
-    HookKind::Grafana,
-    HookKind::Zabbix,
-    HookKind::Icinga,
-    HookKind::UptimeKuma,
-    HookKind::Pagerduty,
-    HookKind::Datadog,
-    HookKind::Kibana,
-    HookKind::Splunk,
-    HookKind::Cloudevents,
-    HookKind::Generic,
-];
-
 fn config(kind: HookKind) -> WebhookConfig {
     WebhookConfig {
         token: "s3cret-token".to_owned().into(),
@@ -220,7 +206,7 @@ fn what_is_no_notification_is_refused_with_a_reason() {
     }
     let deep = "[".repeat(100_000);
     let huge = vec![b' '; BODY_BYTES_MAX + 1];
-    for kind in KINDS {
+    for kind in HookKind::ALL {
         assert!(
             matches!(read(kind, deep.as_bytes()), Err(BodyError::Json(_))),
             "{kind:?}"
@@ -577,7 +563,7 @@ proptest! {
         let whole = notification(&json!({"a": "b"}), &[alert("firing", "192.0.2.1:1", RECEIVED, "s")]);
         let mut damaged = whole.get(..cut).unwrap_or(&whole).to_vec();
         damaged.extend(&bytes);
-        for kind in KINDS {
+        for kind in HookKind::ALL {
             let _random = read(kind, &bytes);
             let _damaged = read(kind, &damaged);
         }
@@ -595,7 +581,7 @@ proptest! {
             outer.insert(name.clone(), json!(inner));
         }
         for body in [json!(inner), json!(outer)] {
-            for kind in KINDS {
+            for kind in HookKind::ALL {
                 let _any = read(kind, body.to_string().as_bytes());
             }
         }
