@@ -456,26 +456,9 @@ mod tests {
     #[test]
     fn an_export_that_finds_nothing_learns_why() {
         let mut status = InterfaceStatus {
-            name: "eth1".to_owned(),
-            state: InterfaceState::Running,
-            why: None,
-            since: at(0),
-            counters: Counters::default(),
-            packets_per_second: 0.0,
-            bytes_per_second: 0.0,
-            longest_gap_ns: 0,
             ring_from: Some(at(100)),
             ring_to: Some(at(200)),
-            ring_bytes: 0,
-            ring_size_bytes: 0,
-            ring_segments: 0,
-            slots_free: 0,
-            slots: 0,
-            disk_error: None,
-            accounting_error: None,
-            filter: String::new(),
-            snaplen: 0,
-            foreign_files: 0,
+            ..InterfaceStatus::running("eth1")
         };
         let codes = |status: &InterfaceStatus, from, to| -> Vec<String> {
             explain(

@@ -139,6 +139,35 @@ pub struct InterfaceStatus {
     pub foreign_files: u64,
 }
 
+#[cfg(test)]
+impl InterfaceStatus {
+    /// One that is recorded, for tests to change; nothing came yet.
+    pub(crate) fn running(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: InterfaceState::Running,
+            why: None,
+            since: Timestamp::MIN,
+            counters: Counters::default(),
+            packets_per_second: 0.0,
+            bytes_per_second: 0.0,
+            longest_gap_ns: 0,
+            ring_from: None,
+            ring_to: None,
+            ring_bytes: 0,
+            ring_size_bytes: 0,
+            ring_segments: 0,
+            slots_free: 0,
+            slots: 0,
+            disk_error: None,
+            accounting_error: None,
+            filter: String::new(),
+            snaplen: 262_144,
+            foreign_files: 0,
+        }
+    }
+}
+
 /// The recorder as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecorderStatus {

@@ -133,32 +133,14 @@ impl Reach<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Counters;
-    use crate::recorder::protocol::InterfaceState;
     use crate::trigger::status::Sources;
 
     fn interface(name: &str, from: Option<u64>, bytes: u64) -> InterfaceStatus {
         InterfaceStatus {
-            name: name.to_owned(),
-            state: InterfaceState::Running,
-            why: None,
-            since: Timestamp::MIN,
-            counters: Counters::default(),
-            packets_per_second: 0.0,
-            bytes_per_second: 0.0,
-            longest_gap_ns: 0,
             ring_from: from.map(|second| Timestamp::from_ns(second * 1_000_000_000)),
-            ring_to: None,
             ring_bytes: bytes,
             ring_size_bytes: 1000,
-            ring_segments: 1,
-            slots_free: 1,
-            slots: 1,
-            disk_error: None,
-            accounting_error: None,
-            filter: String::new(),
-            snaplen: 65_535,
-            foreign_files: 0,
+            ..InterfaceStatus::running(name)
         }
     }
 

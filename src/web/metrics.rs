@@ -574,26 +574,13 @@ mod tests {
             filtered: 5,
         };
         InterfaceStatus {
-            name: "eth\"1\n".to_owned(),
-            state: InterfaceState::Running,
-            why: None,
-            since: Timestamp::MIN,
             counters,
-            packets_per_second: 0.0,
-            bytes_per_second: 0.0,
-            longest_gap_ns: 0,
             ring_from: Some(Timestamp::from_ns(1_500_000_000)),
-            ring_to: None,
             ring_bytes: 4096,
             ring_size_bytes: 8192,
-            ring_segments: 1,
             slots_free: 15,
             slots: 16,
-            disk_error: None,
-            accounting_error: None,
-            filter: String::new(),
-            snaplen: 262_144,
-            foreign_files: 0,
+            ..InterfaceStatus::running("eth\"1\n")
         }
     }
 

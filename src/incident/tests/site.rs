@@ -20,9 +20,7 @@ use crate::incident::{EvidenceConfig, WindowConfig};
 use crate::pcapng::encode::{self, Interface, Section};
 use crate::pcapng::isb::{Detail, SAMPLE_LEN, Sample};
 use crate::recorder::client::Client;
-use crate::recorder::protocol::{
-    InterfaceState, InterfaceStatus, PinReport, RecorderStatus, Reply, Request,
-};
+use crate::recorder::protocol::{InterfaceStatus, PinReport, RecorderStatus, Reply, Request};
 use crate::ring::catalog::Catalog;
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
@@ -254,7 +252,7 @@ impl Recorder {
                 pid: 1,
                 started: Timestamp::MIN,
                 version: "0".to_owned(),
-                interfaces: vec![status()],
+                interfaces: vec![InterfaceStatus::running("eth1")],
                 clock: None,
             }),
             Request::Flush => Reply::Flushed,
@@ -276,31 +274,6 @@ fn end(path: &Path) {
     sample.encode(&mut bytes, 0, SAMPLE_LEN);
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(&bytes).unwrap();
-}
-
-fn status() -> InterfaceStatus {
-    InterfaceStatus {
-        name: "eth1".to_owned(),
-        state: InterfaceState::Running,
-        why: None,
-        since: Timestamp::MIN,
-        counters: Counters::default(),
-        packets_per_second: 1.0,
-        bytes_per_second: 60.0,
-        longest_gap_ns: 0,
-        ring_from: None,
-        ring_to: None,
-        ring_bytes: 0,
-        ring_size_bytes: 0,
-        ring_segments: 0,
-        slots_free: 0,
-        slots: 0,
-        disk_error: None,
-        accounting_error: None,
-        filter: String::new(),
-        snaplen: 262_144,
-        foreign_files: 0,
-    }
 }
 
 pub(super) struct Server {
