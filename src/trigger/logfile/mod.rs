@@ -1,6 +1,7 @@
 //! Log files, followed through rotation: one by its path, or all that a path with wildcards names.
 
 mod checkpoint;
+mod clock;
 mod crowd;
 mod lines;
 mod pattern;
@@ -240,6 +241,13 @@ impl Logfile {
     }
 }
 
+/// The time that a line names, in `zone` where it names none. Many logs begin as syslog does; the
+/// others have forms of their own.
+pub fn time_of(line: &[u8], received: Timestamp, zone: Zone) -> Option<Timestamp> {
+    let syslog = Message::parse_in(line, received, zone).at;
+    syslog.or_else(|| clock::time(line, received, zone))
+}
+
 /// Why nothing is followed any more.
 enum End {
     Stopping,
@@ -390,8 +398,8 @@ impl Follower {
             severity: None,
             facility: None,
         };
-        // Many logs begin as syslog does; a line read late still has its time.
-        let own = Message::parse_in(&bytes, received, self.zone).at;
+        // A line that is read late still has its time.
+        let own = time_of(&bytes, received, self.zone);
         let time = handle.event_time(own, received);
         if time.refused {
             handle.count_by(Count::Refused, u64::from(concern));
@@ -429,5 +437,27 @@ impl Follower {
             Err(error) => tracing::warn!("a restart will read again: {error}"),
         }
         self.saved_at = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_its_time_as_syslog_does_or_as_programs_do() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let zone = Zone::named("Asia/Tokyo").unwrap();
+        let received = at("2026-11-23T01:03:00Z");
+        for line in [
+            "Nov 23 10:02:11 web1 app[12]: x",
+            "2026-11-23T01:02:11Z web1 app[12]: x",
+            "2026-11-23 10:02:11,000 ERROR x",
+            "10.0.0.9 - - [23/Nov/2026:10:02:11 +0900] \"GET / HTTP/1.1\" 502 157",
+        ] {
+            let found = time_of(line.as_bytes(), received, zone);
+            assert_eq!(found, Some(at("2026-11-23T01:02:11Z")), "{line}");
+        }
+        assert_eq!(time_of(b"ERROR x", received, zone), None);
     }
 }

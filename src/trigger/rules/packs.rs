@@ -78,14 +78,16 @@ fn pack(name: &str) -> Result<Vec<RuleConfig>, RuleError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::time::Timestamp;
     use crate::trigger::Kind;
     use crate::trigger::rules::{Line, Rules};
     use crate::trigger::syslog::Message;
 
-    /// Whether any rule of `rules` fires when `line` comes `times` times.
-    fn fires(rules: &Rules, line: &str, times: usize) -> bool {
+    /// The subjects of what fires when `line` comes `times` times.
+    fn subjects(rules: &Rules, line: &str, times: usize) -> Vec<String> {
         let now = Timestamp::now();
         let message = Message::parse(line.as_bytes(), now);
         let offered = Line {
@@ -97,7 +99,13 @@ mod tests {
             severity: message.severity,
             facility: message.facility,
         };
-        (0..times).any(|_| !rules.apply(&offered, now, now).is_empty())
+        let fired = (0..times).flat_map(|_| rules.apply(&offered, now, now));
+        fired.map(|trigger| trigger.subject).collect()
+    }
+
+    /// Whether any rule of `rules` fires when `line` comes `times` times.
+    fn fires(rules: &Rules, line: &str, times: usize) -> bool {
+        (0..times).any(|_| !subjects(rules, line, 1).is_empty())
     }
 
     /// The samples stand in the packs as comments: `#+ ` fires, `#+10 ` when it comes so often,
@@ -136,6 +144,48 @@ mod tests {
         ] {
             assert!(!fires(&rules, line, 20), "{line}");
         }
+    }
+
+    /// Several lines tell of one fault, and devices of several makers are in one network: whoever
+    /// tells of a neighbour or an interface, it is one subject.
+    #[test]
+    fn one_neighbour_is_one_subject_in_every_dialect() {
+        let of = |name| {
+            let rules = Rules::new(&pack(name).unwrap()).unwrap();
+            let samples = pack_text(name).unwrap().lines();
+            let samples = samples.filter_map(|line| line.strip_prefix("#+ "));
+            let all = samples.flat_map(|line| subjects(&rules, line, 1));
+            all.collect::<BTreeSet<String>>()
+        };
+        let neighbours = [
+            "sw1 BGP 10.0.0.2",
+            "sw1 BGP swp1",
+            "sw1 OSPF 10.0.0.3",
+            "sw1 OSPF 10.1.1.1",
+            "sw1 OSPF Ethernet1/1",
+        ];
+        assert_eq!(
+            of("bgp-ospf"),
+            BTreeSet::from(neighbours.map(str::to_owned))
+        );
+        let interfaces = [
+            "sw1 Ethernet1/1 down",
+            "sw1 Ethernet47 down",
+            "sw1 GigabitEthernet0/0/0/1 down",
+            "sw1 GigabitEthernet0/1 down",
+            "sw1 LAN2: PORT1 down",
+            "sw1 eno1 down",
+            "sw1 ens1f0np0 down",
+            "sw1 eth0 down",
+            "sw1 eth1 down",
+            "sw1 ge-0/0/1 down",
+            "sw1 wan1 down",
+            "sw1 xe-0/0/1 down",
+        ];
+        assert_eq!(
+            of("interface-down"),
+            BTreeSet::from(interfaces.map(str::to_owned))
+        );
     }
 
     #[test]
