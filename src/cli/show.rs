@@ -269,19 +269,22 @@ fn lookback_text(source: &Value) -> String {
         return text;
     }
     let shown = |key| span(look, key).unwrap_or_default();
+    let filling = look.get("filling").and_then(Value::as_bool) == Some(true);
+    // A ring that is too short is at fault only once it is full: until then it grows.
+    let (verdict, filling) = match (verdict.as_str(), filling) {
+        ("no", true) => ("NOT YET".to_owned(), " so far (still filling)"),
+        (_, true) => (verdict.to_uppercase(), " (not full yet)"),
+        (_, false) => (verdict.to_uppercase(), ""),
+    };
     add(
         &mut text,
         format_args!(
-            "           packets still there: {}, needs {}, {} reaches back {}",
-            verdict.to_uppercase(),
+            "           packets still there: {verdict}, needs {}, {} reaches back {}{filling}",
             shown("need_ns"),
             plain(&string(look, "interface")),
             shown("span_ns"),
         ),
     );
-    if look.get("filling").and_then(Value::as_bool) == Some(true) {
-        text.push_str(" (not full yet)");
-    }
     let lateness = source.get("lateness").cloned().unwrap_or_default();
     let known = [
         ("median", "median_ns"),
@@ -552,6 +555,27 @@ mod tests {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert_eq!(text.matches("packets still there").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_ring_that_is_too_short_is_no_fault_while_it_fills() {
+        let said = |filling: bool| {
+            let source = serde_json::json!({
+                "kind": "probe", "name": "gw", "state": "ok", "detail": "",
+                "lookback": {"verdict": "no", "need_ns": 390_000_000_000_u64, "interface": "eth1",
+                             "span_ns": 60_000_000_000_u64, "filling": filling},
+            });
+            lookback_text(&source)
+        };
+        assert_eq!(
+            said(true).trim(),
+            "packets still there: NOT YET, needs 6m 30s, eth1 reaches back 1m so far \
+             (still filling)"
+        );
+        assert_eq!(
+            said(false).trim(),
+            "packets still there: NO, needs 6m 30s, eth1 reaches back 1m"
+        );
     }
 
     #[test]

@@ -82,7 +82,8 @@ function interfaceStatus(name, i, now) {
 }
 
 const S = 1_000_000_000;
-const lookback = (verdict, need, span) => ({ verdict, need_ns: need * S, span_ns: span * S, margin_ns: (span - need) * S, interface: "eth2", filling: true });
+// In the scenario of trouble the ring is full and still too short.
+const lookback = (verdict, need, span) => ({ verdict, need_ns: need * S, span_ns: span * S, margin_ns: (span - need) * S, interface: "eth2", filling: SCENARIO !== "trouble" });
 const lateness = (median, p95, worst, declared) => ({ ...(declared && { declared_ns: declared * S }), median_ns: median * S, p95_ns: p95 * S, worst_ns: worst * S, events: 812 });
 
 const SOURCES =

@@ -12,7 +12,9 @@ import { withDrill } from "../src/pages/drills/useDrills";
 import { pathText } from "../src/pages/probes/ProbesPage";
 import { roundTrip } from "../src/format/quantity";
 import { en } from "../src/i18n/en";
+import { ja } from "../src/i18n/ja";
 import { forecast } from "../src/pages/overview/InterfaceCard";
+import { standing } from "../src/pages/overview/LookbackCell";
 import { parseRoute } from "../src/router";
 import { preferredLanguage } from "../src/settings";
 
@@ -149,6 +151,24 @@ describe("the rest", () => {
     expect(forecast({ ...one, ring_bytes: 99 })).toBeNull();
     expect(forecast({ ...one, ring_to: "2026-11-23T10:00:30Z" })).toBeNull();
     expect(forecast({ ...one, ring_from: null })).toBeNull();
+  });
+
+  it("calls a ring too short only once it is full", () => {
+    expect(standing({ verdict: "no", filling: true })).toBe("notYet");
+    expect(standing({ verdict: "no", filling: false })).toBe("no");
+    for (const filling of [true, false]) {
+      expect(standing({ verdict: "barely", filling })).toBe("barely");
+      expect(standing({ verdict: "yes", filling })).toBe("yes");
+    }
+  });
+
+  it("says each standing of a source in a word of its own, and how far a filling ring has come", () => {
+    for (const { lookback } of [en.source, ja.source]) {
+      const words = Object.values(lookback.verdicts);
+      expect(new Set(words).size).toBe(words.length);
+    }
+    expect(en.source.lookback.soFar("1 min", "5 min")).toBe("Still filling: 1 min of 5 min recorded so far");
+    expect(ja.source.lookback.soFar("1 分", "5 分")).toBe("蓄積中: 必要な 5 分のうち 1 分を記録済み");
   });
 
   it("does not say an interface's name twice", () => {

@@ -192,9 +192,12 @@ export const en = {
     lookback: {
       title: "Packets still there",
       unknown: "Not known",
-      verdicts: { yes: "Yes", barely: "Barely", no: "No" },
+      verdicts: { yes: "Yes", barely: "Barely", notYet: "Not yet", no: "No" },
       needs: (need: string, span: string) => `Needs ${need} of ${span}`,
       filling: "not full yet",
+      soFar: (span: string, need: string) => `Still filling: ${span} of ${need} recorded so far`,
+      notYetHint:
+        "No fault: the ring is still filling, and alerts find their packets once it reaches back far enough. If it is full and still too short, this says No.",
       late: (seen: string) => `Late by ${seen}`,
       declared: (span: string) => `declared ${span}`,
       median: (span: string) => `median ${span}`,
@@ -443,7 +446,7 @@ export const en = {
         snaplen: "Long packets were cut at the configured length.",
         no_segments: "There is no recording for this window.",
         damaged: "A file of the recording is damaged.",
-        unproven: "Whether packets were lost in the first second cannot be told.",
+        unproven: "Whether packets were lost at an edge of the window cannot be told.",
         clock: "The clock was not synchronised, or was set: times are those of this machine alone.",
         accounting: "The accounting by the second has a gap; the counters in the recording are whole.",
         recorder_unreachable: "The recorder does not answer; what is missing cannot be told yet.",

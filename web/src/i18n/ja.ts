@@ -191,9 +191,12 @@ export const ja: Words = {
     lookback: {
       title: "パケットは残っているか",
       unknown: "不明",
-      verdicts: { yes: "はい", barely: "余裕わずか", no: "いいえ" },
+      verdicts: { yes: "はい", barely: "余裕わずか", notYet: "まだです", no: "いいえ" },
       needs: (need, span) => `必要 ${need}／保持 ${span}`,
       filling: "蓄積中",
+      soFar: (span, need) => `蓄積中: 必要な ${need}のうち ${span}を記録済み`,
+      notYetHint:
+        "異常ではありません。リングは蓄積中で、記録が必要な長さに達すれば、アラートに必要なパケットが残るようになります。満杯になっても足りない場合は「いいえ」と表示されます。",
       late: (seen) => `遅れ: ${seen}`,
       declared: (span) => `設定値 ${span}`,
       median: (span) => `中央値 ${span}`,
@@ -442,7 +445,7 @@ export const ja: Words = {
         snaplen: "長いパケットは、設定された長さで切り詰められています。",
         no_segments: "この区間の記録はありません。",
         damaged: "記録ファイルの一部が破損しています。",
-        unproven: "最初の 1 秒間に取りこぼしがあったかどうかは判定できません。",
+        unproven: "対象時間の端で取りこぼしがあったかどうかは判定できません。",
         clock: "時計が同期していなかったか、時刻が変更されました。時刻はこのマシンの時計によるものです。",
         accounting: "秒ごとの計数記録に欠けている区間があります。記録内のカウンターに欠けはありません。",
         recorder_unreachable: "レコーダーが応答しないため、欠落の有無をまだ判定できません。",
