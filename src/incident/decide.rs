@@ -1,6 +1,7 @@
 //! What a trigger does: open an incident or join one. Pure decisions over values.
 //!
-//! - A known `dedup_key` joins the incident it opened, however late.
+//! - A known `dedup_key` joins the incident it opened, however late, unless that was over before:
+//!   senders that count links or tickets use a key again.
 //! - A person asked: a manual trigger opens an incident of its own. So does a drill, which nothing
 //!   joins and which promotes nothing.
 //! - Same subject: joins an open incident when its window touches or it comes within the
@@ -145,6 +146,7 @@ impl Ledger {
         if let Some(key) = &trigger.dedup_key
             && let Some(id) = self.keys.get(key)
             && let Some(life) = self.lives.get(id)
+            && life.resolved.is_none_or(|over| at <= over)
         {
             return join(id, life);
         }
@@ -258,8 +260,8 @@ impl Ledger {
         if before.is_none() && !trigger.kind.stands_alone() {
             self.remember_subject(&trigger.subject, id);
         }
-        let key = trigger.dedup_key.clone().filter(|_| keyed);
-        let key = key.filter(|key| self.remember_key(key, id));
+        let key = trigger.dedup_key.as_ref().filter(|_| keyed);
+        let key = key.and_then(|key| self.remember_key(key, id));
         Undo {
             id: id.clone(),
             before,
@@ -269,8 +271,10 @@ impl Ledger {
 
     /// Takes back an [`Ledger::apply`] that did not become durable; newest first.
     pub(super) fn undo(&mut self, undo: Undo) {
-        if let Some(key) = undo.key {
-            self.keys.remove(&key);
+        match undo.key {
+            Some((key, Some(earlier))) => drop(self.keys.insert(key, earlier)),
+            Some((key, None)) => drop(self.keys.remove(&key)),
+            None => {}
         }
         match undo.before {
             Some(mut life) => {
@@ -336,21 +340,26 @@ impl Ledger {
         }
     }
 
-    fn remember_key(&mut self, key: &str, id: &IncidentId) -> bool {
-        if self.keys.contains_key(key) {
-            return false;
+    /// The newest incident of a key is the one that its repeats mean. Returns the key and what it
+    /// named before when that changed.
+    fn remember_key(&mut self, key: &str, id: &IncidentId) -> Option<Renamed> {
+        if self.keys.get(key).is_some_and(|known| known >= id) {
+            return None;
         }
-        self.keys.insert(key.to_owned(), id.clone());
-        true
+        let earlier = self.keys.insert(key.to_owned(), id.clone());
+        Some((key.to_owned(), earlier))
     }
 }
+
+/// A key and the incident it named before.
+type Renamed = (String, Option<IncidentId>);
 
 /// How to take back one [`Ledger::apply`].
 #[derive(Debug)]
 pub(super) struct Undo {
     id: IncidentId,
     before: Option<Life>,
-    key: Option<String>,
+    key: Option<Renamed>,
 }
 
 #[cfg(test)]
@@ -486,6 +495,37 @@ mod tests {
             repeat.dedup_key.clone_from(&one.dedup_key);
             assert_eq!(bench.take(&repeat), (id.clone(), window, true));
         }
+    }
+
+    #[test]
+    fn a_key_that_is_used_again_after_its_end_is_another_fault() {
+        let mut bench = Bench::new();
+        let keyed = |second| {
+            let mut keyed = trigger(Kind::Webhook, "a", second);
+            keyed.dedup_key = Some("5".to_owned());
+            keyed
+        };
+        let (first, ..) = bench.take(&keyed(1000));
+        end(&mut bench, &over("a", 1020));
+        bench.ledger.close(&first);
+        let mut repeat = keyed(1000);
+        repeat.received = at(1100);
+        assert_eq!(bench.take(&repeat).0, first, "it was sent once more");
+        let again = keyed(90_000);
+        let Decision::Open(window) = bench.ledger.decide(&again) else {
+            panic!("it is not in the incident of the day before");
+        };
+        let second = IncidentId::new(at(90_000), 2);
+        let undo = bench.ledger.apply(&second, window, &again);
+        bench.ledger.undo(undo);
+        assert_eq!(
+            bench.take(&repeat).0,
+            first,
+            "the key names the first again"
+        );
+        bench.ledger.apply(&second, window, &again);
+        assert_eq!(bench.take(&keyed(90_001)).0, second);
+        assert_eq!(bench.take(&keyed(100_000)).0, second, "however late");
     }
 
     #[test]

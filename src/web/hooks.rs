@@ -202,6 +202,7 @@ async fn take_call(
     let _place = app.calls().room.try_acquire().map_err(|_| busy(hook))?;
     let mut done = Vec::with_capacity(events.len());
     let mut silenced_by = Vec::new();
+    let mut opened = None;
     let mut triggered = false;
     for event in events {
         match event {
@@ -211,7 +212,12 @@ async fn take_call(
                 match freeze(app, *trigger).await? {
                     Ok(accepted) => {
                         triggered = true;
-                        done.push(accepted.incident);
+                        if !accepted.joined {
+                            opened.get_or_insert_with(|| accepted.incident.clone());
+                        }
+                        if !done.contains(&accepted.incident) {
+                            done.push(accepted.incident);
+                        }
                         hook.handle().triggered();
                         // Repeats carry the time of the first, which says nothing of the sender.
                         if own_time && !accepted.joined {
@@ -231,7 +237,9 @@ async fn take_call(
                 let ended = ended.map_err(|refused| not_durable(&refused))?;
                 if let Some(accepted) = ended {
                     hook.handle().count(Count::Resolved);
-                    done.push(accepted.incident);
+                    if !done.contains(&accepted.incident) {
+                        done.push(accepted.incident);
+                    }
                 }
             }
         }
@@ -242,7 +250,8 @@ async fn take_call(
         StatusCode::OK
     };
     let answer = Taken {
-        incident: done.first().cloned(),
+        // What is new says more than what was known.
+        incident: opened.or_else(|| done.first().cloned()),
         incidents: if done.len() > 1 { done } else { Vec::new() },
         silenced_by,
     };

@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 
 /// Alerts whose text is put into the trigger's.
 const TEXTS_MAX: usize = 20;
+/// Events made of one notification.
+const EVENTS_MAX: usize = 100;
 
 type Labels = BTreeMap<String, String>;
 
@@ -52,6 +54,9 @@ impl Alert {
 }
 
 /// What a notification says: that its firing alerts fire, or when there are none that it is over.
+///
+/// A group repeats the alerts that still fire beside those that are new. Each instant at which some
+/// of them began is an event of its own, the oldest first: a repeat must not hide what is new.
 pub(super) fn alertmanager(body: &Value) -> Result<Vec<Report>, BodyError> {
     let notification =
         Notification::deserialize(body).map_err(|error| BodyError::Json(error.to_string()))?;
@@ -62,27 +67,46 @@ pub(super) fn alertmanager(body: &Value) -> Result<Vec<Report>, BodyError> {
     let firing = with("firing");
     let over = firing.is_empty();
     let alerts = if over { with("resolved") } else { firing };
-    // The alert that began first; one without a time is of no use as an anchor.
-    let began = |alert: &&&Alert| alert.began().unwrap_or(Timestamp::MAX);
-    let Some(first) = alerts.iter().min_by_key(began) else {
-        return Ok(Vec::new());
-    };
-    let subject = subject(&notification, first);
+    // One without a time is of no use as an anchor and comes last.
+    let mut together: BTreeMap<(Timestamp, &str), Vec<&Alert>> = BTreeMap::new();
+    for alert in &alerts {
+        let began = alert.began().unwrap_or(Timestamp::MAX);
+        let same = together.entry((began, &alert.starts_at)).or_default();
+        same.push(alert);
+    }
+    let hosts = instances(&alerts);
+    let mut groups: Vec<Vec<&Alert>> = together.into_values().collect();
+    // What began last of too many is one event, at the first of them.
+    if groups.len() > EVENTS_MAX {
+        let rest = groups.split_off(EVENTS_MAX - 1);
+        groups.push(rest.concat());
+    }
+    let reports = groups.iter().filter_map(|alerts| {
+        let mut report = began_together(&notification, alerts, over)?;
+        report.hosts.clone_from(&hosts);
+        Some(report)
+    });
+    Ok(reports.collect())
+}
+
+/// What the alerts that began at one instant say together.
+fn began_together(notification: &Notification, alerts: &[&Alert], over: bool) -> Option<Report> {
+    let first = alerts.first()?;
+    let subject = subject(notification, first);
     let group = match notification.group_key.as_str() {
         "" => &subject,
         key => key,
     };
     let ended = alerts.iter().filter_map(|alert| alert.ends_at.parse().ok());
-    Ok(vec![Report {
+    Some(Report {
         over,
         key: Some(format!("{group} {}", first.starts_at)),
-        text: text(&notification, &alerts),
+        text: text(notification, alerts),
         at: if over { ended.max() } else { first.began() },
         fields: first.labels.clone(),
-        hosts: instances(&alerts),
         subject,
         ..Report::default()
-    }])
+    })
 }
 
 /// What the group is about: its labels, or those of its first alert when it is grouped by none.

@@ -226,10 +226,10 @@ impl WebhookConfig {
         if let Some(map) = &self.map {
             map.validate().map_err(|why| bad("map", why))?;
         }
-        if let Dialect::Standard | Dialect::Auto = self.hmac
-            && let Some(secret) = self.hmac_secret.as_slice().first()
-        {
-            super::signature::check_secret(secret).map_err(|why| bad("hmac_secret", why))?;
+        if let Dialect::Standard | Dialect::Auto = self.hmac {
+            for secret in self.hmac_secret.as_slice() {
+                super::signature::check_secret(secret).map_err(|why| bad("hmac_secret", why))?;
+            }
         }
         Ok(())
     }

@@ -188,7 +188,8 @@ impl Hook {
             return Err(BodyError::TooLarge);
         }
         let body = self.value(headers, body)?;
-        let reports = self.reports(headers, &body)?;
+        let mut reports = self.reports(headers, &body)?;
+        name_by_delivery(&mut reports, headers);
         let mut events: Vec<Event> = reports
             .into_iter()
             .filter_map(|report| report.event(&self.handle, received))
@@ -262,12 +263,24 @@ fn from_json(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::Json(error.to_string()))
 }
 
+/// What its sender gives no identity has that of the delivery, where there is one: a delivery that
+/// is repeated has the same (Standard Webhooks, "webhook-id").
+fn name_by_delivery(reports: &mut [Report], headers: &Headers) {
+    let Some(id) = headers.get("webhook-id") else {
+        return;
+    };
+    for (number, report) in reports.iter_mut().enumerate() {
+        if report.key.is_none() && !report.over {
+            report.key = Some(format!("delivery {id} {number}"));
+        }
+    }
+}
+
 /// Foreign names and values as trigger fields, bounded.
-fn bounded_fields<'a>(
-    pairs: impl Iterator<Item = (&'a String, &'a String)>,
-) -> BTreeMap<String, String> {
+fn bounded_fields(fields: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let bounded = |text: &str| cut(&inert(text.as_bytes()), FIELD_BYTES_MAX).to_owned();
-    pairs
+    fields
+        .iter()
         .take(FIELDS_MAX)
         .map(|(name, value)| (bounded(name), bounded(value)))
         .collect()

@@ -1,5 +1,6 @@
-//! The copy of a body that is kept: secrets blanked, bounded, inert.
+//! What is kept of a body: secrets blanked, bounded, inert.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -52,6 +53,25 @@ pub(super) fn redacted(mut body: Value) -> String {
     blank(&mut body);
     let text = inert(body.to_string().as_bytes());
     cut(&text, BODY_BYTES_MAX).to_owned()
+}
+
+/// The same of one text.
+pub(super) fn blanked(text: &str) -> String {
+    let mut text = text.to_owned();
+    blank_text(&mut text);
+    text
+}
+
+/// The same of fields.
+pub(super) fn blanked_fields(mut fields: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    for (name, text) in &mut fields {
+        if is_secret(name) && !text.is_empty() {
+            BLANK.clone_into(text);
+        } else {
+            blank_text(text);
+        }
+    }
+    fields
 }
 
 fn blank(value: &mut Value) {

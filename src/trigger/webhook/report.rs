@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::redact::{blanked, blanked_fields};
 use super::{BodyError, bounded_fields};
 use crate::time::Timestamp;
 use crate::trigger::status::{Count, SourceHandle};
@@ -53,16 +54,18 @@ impl Report {
     /// is as old as calls of the hook usually are.
     pub(super) fn event(self, handle: &SourceHandle, received: Timestamp) -> Option<Event> {
         let hook = handle.name();
-        let subject = match inert(self.subject.trim().as_bytes()) {
+        let subject = match shown(&self.subject) {
             subject if subject.is_empty() => hook.to_owned(),
             subject => subject,
         };
-        let text = match inert(self.text.trim().as_bytes()) {
+        let text = match shown(&self.text) {
             text if text.is_empty() => subject.clone(),
             text => text,
         };
         let time = handle.file(self.at, received);
+        // Two senders may both count from 1.
         let key = self.key.as_deref().and_then(word);
+        let key = key.map(|key| format!("{hook}/{key}"));
         if self.over {
             let mut over = Resolution::new(Kind::Webhook, hook, &subject, &text, time.at, received);
             over.dedup_key = key;
@@ -78,7 +81,7 @@ impl Report {
         trigger.dedup_key = key;
         let filter = self.filter.as_deref().and_then(word);
         trigger.suggested_filter = filter.or_else(|| suggest(&self.hosts));
-        trigger.fields = bounded_fields(self.fields.iter());
+        trigger.fields = bounded_fields(&blanked_fields(self.fields));
         time.mark(&mut trigger);
         Some(Event::Trigger(Box::new(trigger)))
     }
@@ -91,6 +94,11 @@ impl Report {
         }
         Ok(self)
     }
+}
+
+/// Foreign text without secrets and active characters.
+fn shown(text: &str) -> String {
+    inert(blanked(text.trim()).as_bytes())
 }
 
 /// Text made inert and bounded; `None` when nothing is left.

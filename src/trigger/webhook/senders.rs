@@ -16,12 +16,6 @@ pub(super) fn zabbix(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError>
     let body = Loose::of(body)?;
     let value = body.get(&["eventvalue", "triggervalue"]);
     let status = body.get(&["eventstatus", "triggerstatus", "status"]);
-    let over = value.map_or_else(|| status.is_some_and(is_over), |value| value == "0");
-    // An acknowledgement or a comment is neither a beginning nor an end.
-    if body.get(&["eventupdatestatus"]) == Some("1") && !over {
-        return Ok(Vec::new());
-    }
-    let host = body.text(&["hosthost", "hostname", "host"]);
     let name = body.text(&[
         "eventname",
         "triggername",
@@ -29,6 +23,19 @@ pub(super) fn zabbix(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError>
         "subject",
         "name",
     ]);
+    // With Zabbix's default parameters there is a subject and a message, and nothing else.
+    let resolved = without_resolved(&name);
+    let over = match (value, status) {
+        (Some(value), _) => value == "0",
+        (None, Some(status)) => is_over(status),
+        (None, None) => resolved.is_some(),
+    };
+    let name = resolved.unwrap_or_else(|| name.strip_prefix("Problem: ").unwrap_or(&name));
+    // An acknowledgement or a comment is neither a beginning nor an end.
+    if body.get(&["eventupdatestatus"]) == Some("1") && !over {
+        return Ok(Vec::new());
+    }
+    let host = body.text(&["hosthost", "hostname", "host"]);
     let local = match (body.get(&["eventdate"]), body.get(&["eventtime"])) {
         (Some(date), Some(time)) => instant(&format!("{date} {time}"), zone),
         _ => None,
@@ -36,10 +43,10 @@ pub(super) fn zabbix(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError>
     let sent = body.get(&["at", "eventtimestamp", "timestamp"]);
     let report = Report {
         over,
-        subject: joined(&[&host, &name], ": "),
+        subject: joined(&[&host, name], ": "),
         text: joined(
             &[
-                &name,
+                name,
                 &body.text(&["eventopdata", "alertmessage", "message"]),
             ],
             ": ",
@@ -107,15 +114,16 @@ pub(super) fn datadog(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError
     let body = Loose::of(body)?;
     let transition = body.get(&["alerttransition"]);
     let kind = body.get(&["alerttype"]);
+    let title = body.text(&["alerttitle", "eventtitle", "title"]);
+    // The default body has neither: there the title's mark tells.
     let over = match (transition, kind) {
         (Some(transition), _) => is_over(transition),
         (None, Some(kind)) => is_over(kind),
-        (None, None) => false,
+        (None, None) => mark(&title).is_some_and(is_over),
     };
     if transition.is_none() && kind == Some("info") {
         return Ok(Vec::new());
     }
-    let title = body.text(&["alerttitle", "eventtitle", "title"]);
     let scope = body.text(&["hostname", "host", "alertscope", "scope"]);
     let name = without_mark(&title);
     let at = body.get(&["date", "lastupdated", "timestamp"]);
@@ -143,11 +151,23 @@ pub(super) fn datadog(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyError
 
 /// `[Triggered on {host:a}] CPU` and `[Recovered] CPU` are about `CPU`.
 fn without_mark(title: &str) -> &str {
-    let rest = title
-        .trim()
-        .strip_prefix('[')
-        .and_then(|t| t.split_once(']'));
-    rest.map_or(title, |(_, rest)| rest).trim()
+    marked(title).map_or(title, |(_, rest)| rest).trim()
+}
+
+/// The first word within the brackets: `Triggered`, `Recovered`, `Warn`.
+fn mark(title: &str) -> Option<&str> {
+    marked(title)?.0.split_whitespace().next()
+}
+
+fn marked(title: &str) -> Option<(&str, &str)> {
+    title.trim().strip_prefix('[')?.split_once(']')
+}
+
+/// What the subject of a Zabbix message begins with when the problem is over, in its own templates:
+/// `Resolved in 5m: Link down`.
+fn without_resolved(name: &str) -> Option<&str> {
+    let rest = name.trim().strip_prefix("Resolved in ")?;
+    Some(rest.split_once(": ")?.1)
 }
 
 /// Kibana's connector and Watcher: the template of the manual, or others with like names.

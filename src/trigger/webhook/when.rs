@@ -1,6 +1,6 @@
 //! The times senders write: RFC 3339, seconds and milliseconds since 1970, or local without a zone.
 
-use chrono::{FixedOffset, Local, NaiveDateTime, TimeZone};
+use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ const FORMATS: [&str; 6] = [
     "%d.%m.%Y %H:%M:%S",
 ];
 
+/// Ways to write a time and its offset: `2026-11-23 19:02:11 +0900` is Icinga's.
+const OFFSET_FORMATS: [&str; 2] = ["%Y-%m-%d %H:%M:%S%.f %z", "%Y-%m-%dT%H:%M:%S%.f%z"];
+
 /// The instant that `text` names; a time without a zone is in `zone`. `None` when it names none.
 pub(super) fn instant(text: &str, zone: Zone) -> Option<Timestamp> {
     let text = text.trim();
@@ -68,6 +71,9 @@ pub(super) fn instant(text: &str, zone: Zone) -> Option<Timestamp> {
     }
     // `0001-01-01T00:00:00Z` stands for "no time" and is before 1970: no timestamp.
     if let Ok(at) = text.parse() {
+        return Some(at);
+    }
+    if let Some(at) = offset_time(text) {
         return Some(at);
     }
     let naive = FORMATS
@@ -88,6 +94,16 @@ pub(super) fn instant(text: &str, zone: Zone) -> Option<Timestamp> {
             .timestamp_nanos_opt(),
     };
     Some(Timestamp::from_ns(u64::try_from(ns?).ok()?))
+}
+
+/// Times whose offset is not written as RFC 3339 has it.
+fn offset_time(text: &str) -> Option<Timestamp> {
+    let at = OFFSET_FORMATS
+        .iter()
+        .find_map(|format| DateTime::parse_from_str(text, format).ok())?;
+    Some(Timestamp::from_ns(
+        u64::try_from(at.timestamp_nanos_opt()?).ok()?,
+    ))
 }
 
 /// Seconds, milliseconds, microseconds or nanoseconds since 1970, by their size; with a fraction
@@ -135,6 +151,13 @@ mod tests {
                 Some("2026-11-23T10:02:11.5Z"),
             ),
             ("2026.11.23 19:02:11", tokyo, Some(noon)),
+            ("2026-11-23 10:02:11 +0000", tokyo, Some(noon)),
+            ("2026-11-23T12:02:11+0200", tokyo, Some(noon)),
+            (
+                "2026-11-23 19:02:11.25 +09:00",
+                tokyo,
+                Some("2026-11-23T10:02:11.25Z"),
+            ),
             ("0001-01-01T00:00:00Z", tokyo, None),
             ("12", tokyo, None),
             ("", tokyo, None),

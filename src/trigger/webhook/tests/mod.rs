@@ -87,7 +87,7 @@ fn value(body: &[u8]) -> Value {
 }
 
 #[test]
-fn firing_alerts_become_one_trigger_at_the_first_start() {
+fn firing_alerts_become_a_trigger_for_each_instant_at_which_they_began() {
     let group = json!({"instance": "192.0.2.7:9100", "alertname": "TargetDown"});
     let one = alert(
         "firing",
@@ -101,6 +101,12 @@ fn firing_alerts_become_one_trigger_at_the_first_start() {
         "2026-11-23T10:02:11.5+00:00",
         "core is down",
     );
+    let with_two = alert(
+        "firing",
+        "192.0.2.7:9100",
+        "2026-11-23T10:02:11.5+00:00",
+        "so is its twin",
+    );
     let over = alert(
         "resolved",
         "192.0.2.9:9100",
@@ -108,24 +114,34 @@ fn firing_alerts_become_one_trigger_at_the_first_start() {
         "was down",
     );
     for kind in [HookKind::Alertmanager, HookKind::Grafana] {
-        let body = notification(&group, &[one.clone(), two.clone(), over.clone()]);
-        let trigger = trigger(kind, &value(&body));
-        assert_eq!(
-            trigger.subject,
-            "alertname=TargetDown,instance=192.0.2.7:9100"
+        let body = notification(
+            &group,
+            &[one.clone(), two.clone(), with_two.clone(), over.clone()],
         );
+        let events = events(kind, &value(&body));
+        let [Event::Trigger(trigger), Event::Trigger(later)] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        let subject = "alertname=TargetDown,instance=192.0.2.7:9100";
+        assert_eq!((&*trigger.subject, &*later.subject), (subject, subject));
         assert_eq!(trigger.at, at("2026-11-23T10:02:11.5Z"));
-        assert_eq!(trigger.text, "2 alerts firing: edge is down; core is down");
+        assert_eq!(
+            trigger.text,
+            "2 alerts firing: core is down; so is its twin"
+        );
         assert_eq!(trigger.fields["instance"], "[2001:db8::7]:9100");
+        assert_eq!(later.at, at("2026-11-23T10:02:30Z"));
+        assert_eq!(later.text, "edge is down");
+        assert_eq!(later.suggested_filter, trigger.suggested_filter);
         assert_eq!(
             trigger.suggested_filter.as_deref(),
             Some("host 192.0.2.7 or host 2001:db8::7")
         );
         assert_eq!(
             trigger.dedup_key.as_deref(),
-            Some("{}:{alertname=\"TargetDown\"} 2026-11-23T10:02:11.5+00:00")
+            Some("hook/{}:{alertname=\"TargetDown\"} 2026-11-23T10:02:11.5+00:00")
         );
-        assert!(trigger.body.unwrap().contains("edge is down"));
+        assert!(trigger.body.as_ref().unwrap().contains("edge is down"));
     }
 }
 
@@ -231,11 +247,11 @@ fn the_generic_body() {
     assert_eq!(full.at, at("2026-11-23T10:02:11Z"));
     assert_eq!(full.before, Some(Duration::from_mins(10)));
     assert_eq!(full.fields["port"], "3");
-    assert_eq!(full.dedup_key.as_deref(), Some("event-1"));
+    assert_eq!(full.dedup_key.as_deref(), Some("hook/event-1"));
     assert_eq!(trigger(generic, &json!({"text": "t"})).subject, "hook");
     assert_eq!(trigger(generic, &json!({"subject": "s"})).text, "s");
     let over = resolution(generic, &json!({"key": "event-1", "status": "resolved"}));
-    assert_eq!(over.dedup_key.as_deref(), Some("event-1"));
+    assert_eq!(over.dedup_key.as_deref(), Some("hook/event-1"));
     for (body, key) in [
         (json!({}), "subject"),
         (json!({"subject": " "}), "subject"),
@@ -283,6 +299,36 @@ fn zabbix_problems_and_recoveries() {
     update["EVENT.UPDATE.STATUS"] = json!("1");
     assert_eq!(events(HookKind::Zabbix, &update), []);
     assert!(read(HookKind::Zabbix, b"{\"EVENT.VALUE\": \"1\"}").is_err());
+    let default = |subject: &str| json!({"Subject": subject, "Message": "m", "To": "ops"});
+    let fired = trigger(HookKind::Zabbix, &default("Problem: Link down"));
+    let over = resolution(HookKind::Zabbix, &default("Resolved in 5m 2s: Link down"));
+    assert_eq!(
+        (&*fired.subject, &*over.subject),
+        ("Link down", "Link down")
+    );
+}
+
+#[test]
+fn a_delivery_that_is_repeated_has_an_identity_where_its_sender_names_it() {
+    let mut caller = sends("application/json");
+    caller.headers = [
+        ("Content-Type", "application/json"),
+        ("webhook-id", "msg_1"),
+    ]
+    .into_iter()
+    .collect();
+    let key = |body: &[u8]| {
+        let events = hook(&config(HookKind::Generic)).accept(&caller, body, at(RECEIVED));
+        match events.unwrap().as_slice() {
+            [Event::Trigger(trigger)] => trigger.dedup_key.clone(),
+            [Event::Resolution(over)] => over.dedup_key.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let named = |text: &str| Some(text.to_owned());
+    assert_eq!(key(br#"{"text": "x"}"#), named("hook/delivery msg_1 0"));
+    assert_eq!(key(br#"{"text": "x", "key": "7"}"#), named("hook/7"));
+    assert_eq!(key(br#"{"text": "x", "status": "ok"}"#), None);
 }
 
 #[test]
@@ -335,6 +381,14 @@ fn uptime_kuma_without_its_secrets() {
     assert_eq!(fired.suggested_filter.as_deref(), Some("host 192.0.2.80"));
     let kept = fired.body.unwrap();
     assert!(!kept.contains("hunter2") && kept.contains("shop"), "{kept}");
+    let mut told = body(0);
+    told["monitor"]["url"] = json!("https://u:hunter2@192.0.2.80/x?token=hunter2");
+    told["heartbeat"]["msg"] = json!("401 with password=hunter2");
+    told["api_token"] = json!("hunter2");
+    let fired = trigger(HookKind::UptimeKuma, &told);
+    let everything = format!("{fired:?}");
+    assert!(!everything.contains("hunter2"), "{everything}");
+    assert!(everything.contains("401 with"), "{everything}");
     assert_eq!(resolution(HookKind::UptimeKuma, &body(1)).subject, "shop");
     assert_eq!(events(HookKind::UptimeKuma, &body(2)), []);
     let test = json!({"heartbeat": null, "monitor": null, "msg": "Testing"});
@@ -353,7 +407,7 @@ fn pagerduty_incidents_and_pings() {
     let fired = trigger(HookKind::Pagerduty, &body("incident.triggered", "01A"));
     assert_eq!(fired.subject, "API Service #2 A little bump in the road");
     assert_eq!(fired.at, at("2026-11-23T10:02:11.123Z"));
-    assert_eq!(fired.dedup_key.as_deref(), Some("pagerduty 01A"));
+    assert_eq!(fired.dedup_key.as_deref(), Some("hook/pagerduty 01A"));
     assert_eq!(fired.fields["priority"], "P1");
     let over = resolution(HookKind::Pagerduty, &body("incident.resolved", "01B"));
     assert_eq!((over.subject, over.dedup_key), (fired.subject, None));
@@ -385,6 +439,14 @@ fn datadog_kibana_and_splunk() {
         (over.dedup_key, over.subject),
         (fired.dedup_key, fired.subject)
     );
+
+    let default = |mark: &str| {
+        let title = format!("[{mark}] Ping loss");
+        json!({"id": "1", "title": title, "event_type": "query_alert_monitor", "date": "1795428131000"})
+    };
+    let fired = trigger(HookKind::Datadog, &default("Triggered on {host:web-1}"));
+    let over = resolution(HookKind::Datadog, &default("Recovered on {host:web-1}"));
+    assert_eq!(over.subject, fired.subject);
 
     let body = |group: &str| {
         json!({"rule_id": "r1", "rule": "Loss", "alert_id": "web-1", "group": group,
@@ -422,7 +484,7 @@ fn cloudevents_structured_batched_and_binary() {
         (one.subject.as_str(), one.text.as_str()),
         ("link 3", "link down")
     );
-    assert_eq!(one.dedup_key.as_deref(), Some("/net/osaka 1"));
+    assert_eq!(one.dedup_key.as_deref(), Some("hook//net/osaka 1"));
     assert_eq!(one.suggested_filter.as_deref(), Some("host 192.0.2.3"));
     let batch = json!([event("1", "net.link.down"), event("2", "net.link.resolved")]);
     let both = events(HookKind::Cloudevents, &batch);
