@@ -378,7 +378,7 @@ fn slot_file(held: &[u8]) -> Vec<u8> {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = dir.path().join("slots");
     let mut slots = Slots::create(&path, 2, 4096).unwrap().into_slots();
-    let (mut fill, read) = slots.pop().unwrap().begin(2, at(1000));
+    let (mut fill, read) = slots.pop().unwrap().begin(2, at(1000), Timestamp::MIN);
     fill.tail()[..held.len()].copy_from_slice(held);
     fill.advance(held.len());
     fill.publish();

@@ -142,6 +142,7 @@ pub fn recover_folder(data: &[u8]) {
             _ => leftovers.push(Leftover {
                 number,
                 first,
+                run: (kind % 2 == 0).then_some(first),
                 bytes,
             }),
         }
@@ -313,6 +314,8 @@ pub fn isb(data: &[u8]) {
                 max_error_ns: (word(11) != u64::MAX).then(|| word(11)),
                 boottime_offset_ns: word(12).cast_signed(),
             }),
+            ahead_ms: u16::from(words[104]) * 257,
+            assumed: words[104] & 8 == 8,
         },
         last: words[104] & 1 == 1,
     };

@@ -236,6 +236,13 @@ fn other(interface: &Measured) -> Vec<Reason> {
         );
         reasons.push(reason("unproven", Some(name), &text));
     }
+    if interface.ended_blind {
+        let text = format!(
+            "{name}: whether packets were dropped in the recorder's last moment cannot be told: it \
+             was killed before it could ask the kernel"
+        );
+        reasons.push(reason("unproven", Some(name), &text));
+    }
     for filter in &interface.filters {
         let refused = interface.share.counters.filtered;
         reasons.extend(filtered(name, filter).map(|mut reason| {
@@ -338,6 +345,7 @@ mod tests {
             holes: Vec::new(),
             begins_run: false,
             unproven: false,
+            ended_blind: false,
             cut_packets: 0,
             filters: Vec::new(),
             damage: Vec::new(),

@@ -67,6 +67,8 @@ pub(super) struct Measured {
     pub(super) begins_run: bool,
     /// Whether drops in the window's first moment cannot be told from earlier ones.
     pub(super) unproven: bool,
+    /// Whether a recorder ended within the window before it could count its last drops.
+    pub(super) ended_blind: bool,
     /// Packets in the window of which only the beginning was kept.
     pub(super) cut_packets: u64,
     /// The filters that were in force.
@@ -85,7 +87,7 @@ pub(super) fn measure(
 ) -> Measured {
     let spans = spans(segments.iter());
     let holes = holes(&spans, window);
-    let (counters, unproven) = counters(segments, before, window);
+    let (counters, unproven, ended_blind) = counters(segments, before, window);
     let inside: Vec<Window> = spans.iter().filter_map(|s| s.intersect(window)).collect();
     let covered = inside.first().zip(inside.last());
     let mut filters: Vec<String> = segments.iter().map(|s| s.filter.clone()).collect();
@@ -103,6 +105,7 @@ pub(super) fn measure(
         holes,
         begins_run: segments.first().is_some_and(Facts::begins_run),
         unproven,
+        ended_blind,
         cut_packets: segments.iter().map(|s| s.cut_packets).sum(),
         filters,
         damage: segments
@@ -170,10 +173,10 @@ pub(super) fn holes(spans: &[Window], window: &Window) -> Vec<Window> {
 }
 
 /// The counters over the samples that enclose the window, and whether the first of them leaves
-/// drops open.
-fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Counters, bool) {
+/// drops open, and whether the last of them does.
+fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Counters, bool, bool) {
     let mut total = Counters::default();
-    let mut unproven = false;
+    let (mut unproven, mut ended_blind) = (false, false);
     let mut runs: Vec<Timestamp> = segments.iter().filter_map(Facts::run).collect();
     runs.dedup();
     for run in runs {
@@ -189,7 +192,9 @@ fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Cou
         else {
             continue;
         };
-        let known = samples.iter().rev().find(|s| s.at <= window.from);
+        ended_blind |= top.detail.assumed;
+        // A sample whose counters were read later tells of drops that may lie in the window.
+        let known = samples.iter().rev().find(|s| s.counted() <= window.from);
         let base = if let Some(base) = known {
             base.counters
         } else if of_run.clone().next().is_some_and(Facts::begins_run) {
@@ -202,7 +207,7 @@ fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Cou
         };
         total = total.plus(&top.counters.since(&base));
     }
-    (total, unproven)
+    (total, unproven, ended_blind)
 }
 
 #[cfg(test)]

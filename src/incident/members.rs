@@ -40,6 +40,7 @@ pub(super) fn combine(mut parts: Vec<Part>, window: &Window) -> Option<Measured>
         // Without segments in the window a thread says nothing about what preceded it.
         whole.begins_run &= one.begins_run || part.segments.is_empty();
         whole.unproven |= one.unproven;
+        whole.ended_blind |= one.ended_blind;
         whole.cut_packets += one.cut_packets;
         for filter in one.filters {
             if !whole.filters.contains(&filter) {

@@ -8,8 +8,8 @@
 //! | --- | --- |
 //! | 4 | Private Enterprise Number ([`PEN`]) |
 //! | 1 | layout version, 2 |
-//! | 1 | flags: bit 0 = this ISB ends a sealed segment, 1 = the clock is synchronised, 2 = the clock's fields are filled in |
-//! | 2 | zero |
+//! | 1 | flags: bit 0 = this ISB ends a sealed segment, 1 = the clock is synchronised, 2 = the clock's fields are filled in, 3 = recovery ended the segment and the kernel's drops after the ISB before are not known |
+//! | 2 | by how many ms after the ISB's time the kernel's counters were read, at most 65,535; 0: not known |
 //! | 8 | packets dropped for lack of a slot (`dropped_ring`) |
 //! | 8 | packets written (`written`) |
 //! | 8 | captured bytes written (`written_bytes`) |
@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::pcapng::encode::{block, option, split_timestamp};
 use crate::pcapng::{BLOCK_ISB, OPT_CUSTOM_BINARY, OPT_END, PEN};
 use crate::time::Timestamp;
+use std::time::Duration;
 
 /// `isb_starttime`
 pub const ISB_STARTTIME: u16 = 2;
@@ -48,6 +49,7 @@ const LAYOUT_BEFORE: u8 = 1;
 const FLAG_FINAL: u8 = 1;
 const FLAG_SYNCHRONISED: u8 = 2;
 const FLAG_CLOCK: u8 = 4;
+const FLAG_ASSUMED: u8 = 8;
 const UNKNOWN: u64 = u64::MAX;
 const CUSTOM_LEN: usize = 72;
 
@@ -76,6 +78,19 @@ pub struct Detail {
     pub longest_gap_ns: u64,
     /// The clock that stamps the packets.
     pub clock: Option<ClockMark>,
+    /// By how many milliseconds after the sample's time the kernel's counters were read: while
+    /// packets wait in its buffer, they tell of drops that are still to come. 0: not known.
+    pub ahead_ms: u16,
+    /// Whether a recovery wrote it, and what the kernel dropped since the sample before is not known.
+    pub assumed: bool,
+}
+
+impl Sample {
+    /// When the kernel's counters were read: drops before it are counted, later ones are not.
+    pub fn counted(&self) -> Timestamp {
+        self.at
+            .plus(Duration::from_millis(self.detail.ahead_ms.into()))
+    }
 }
 
 /// The clock in a sample.
@@ -157,11 +172,13 @@ impl Sample {
             (self.last, FLAG_FINAL),
             (synchronised, FLAG_SYNCHRONISED),
             (clock.is_some(), FLAG_CLOCK),
+            (self.detail.assumed, FLAG_ASSUMED),
         ];
         let set = flags.iter().filter(|(set, _)| *set);
         let flags = set.fold(0, |all, (_, flag)| all | flag);
         out.extend_from_slice(&PEN.to_le_bytes());
-        out.extend_from_slice(&[LAYOUT_VERSION, flags, 0, 0]);
+        out.extend_from_slice(&[LAYOUT_VERSION, flags]);
+        out.extend_from_slice(&self.detail.ahead_ms.to_le_bytes());
         let max_error = clock.map(|clock| clock.max_error_ns.unwrap_or(UNKNOWN));
         for count in [
             counters.dropped_ring,
@@ -182,7 +199,7 @@ impl Sample {
 /// Reads the value of a custom option; `None` when it is not ours or of another layout.
 pub fn decode_custom(value: &[u8]) -> Option<Custom> {
     let (head, rest) = value.split_first_chunk::<8>()?;
-    let [p0, p1, p2, p3, version, flags, _, _] = *head;
+    let [p0, p1, p2, p3, version, flags, ahead @ ..] = *head;
     let known = [LAYOUT_BEFORE, LAYOUT_VERSION].contains(&version);
     if u32::from_le_bytes([p0, p1, p2, p3]) != PEN || !known {
         return None;
@@ -201,6 +218,8 @@ pub fn decode_custom(value: &[u8]) -> Option<Custom> {
     if version == LAYOUT_BEFORE {
         return Some(custom);
     }
+    custom.detail.ahead_ms = u16::from_le_bytes(ahead);
+    custom.detail.assumed = flags & FLAG_ASSUMED != 0;
     custom.truncated = next()?;
     custom.filtered = next()?;
     custom.detail.longest_gap_ns = next()?;
@@ -255,6 +274,8 @@ mod tests {
                     max_error_ns: Some(1234),
                     boottime_offset_ns: -5,
                 }),
+                ahead_ms: 300,
+                assumed: true,
             },
             last,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use pcap::{Packet, PacketHeader};
+use pcap::{Active, Capture, Packet, PacketHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::recorder::fanout::Group;
@@ -85,7 +85,7 @@ impl Capturer {
     fn run_live(&mut self) {
         loop {
             match self.group.open(&self.options) {
-                Ok((capture, index)) => match Live::new(self, capture, index).run() {
+                Ok((capture, index)) => match self.record(capture, index) {
                     End::Stopped => return,
                     End::Lost(why) => {
                         self.group.left(&self.options);
@@ -106,6 +106,14 @@ impl Capturer {
                 return;
             }
         }
+    }
+
+    /// Records what `capture` takes, until stopped or until the interface is gone.
+    fn record(&mut self, capture: Capture<Active>, index: u32) -> End {
+        let end = Live::new(self, capture, index).run();
+        // The socket lives as long as anybody holds it.
+        self.writer.count_with(None);
+        end
     }
 
     /// Answers commands while there is nothing to capture; true when asked to stop.

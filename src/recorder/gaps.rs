@@ -71,7 +71,12 @@ impl GapLog {
 
     /// Appends a gap, durably. What a failed attempt left is written over by the next.
     pub fn append(&mut self, gap: &Gap) -> Result<(), IoError> {
-        let line = line(gap);
+        // A clock that was set back meanwhile must not make it a span of nothing.
+        let line = line(&Gap {
+            from: gap.from.min(gap.to),
+            to: gap.to.max(gap.from),
+            ..gap.clone()
+        });
         self.file.set_len(self.len).at("cut", &self.path)?;
         self.file
             .write_all_at(line.as_bytes(), self.len)

@@ -19,6 +19,7 @@ const STATE: usize = 0;
 const NUMBER: usize = 1;
 const FIRST: usize = 2;
 const COMMITTED: usize = 3;
+const RUN: usize = 4;
 
 pub(super) const STATE_FREE: u64 = 0;
 const STATE_FILLING: u64 = 1;
@@ -31,6 +32,8 @@ pub struct Leftover<'a> {
     pub number: u64,
     /// Its first packet.
     pub first: Timestamp,
+    /// When the recorder that filled it began on the interface; `None` when it did not say so.
+    pub run: Option<Timestamp>,
     /// Whole blocks, from the Section Header Block on.
     pub bytes: &'a [u8],
 }
@@ -46,6 +49,9 @@ pub(super) fn leftover(slots: &Slots, index: usize) -> Option<Leftover<'_>> {
     (!bytes.is_empty()).then(|| Leftover {
         number: load(NUMBER),
         first: Timestamp::from_ns(load(FIRST)),
+        run: Some(load(RUN))
+            .filter(|run| *run != 0)
+            .map(Timestamp::from_ns),
         bytes,
     })
 }
@@ -63,12 +69,13 @@ impl Slot {
         Self { slots, index }
     }
 
-    /// Opens the slot for a segment.
-    pub fn begin(self, number: u64, first: Timestamp) -> (SlotFill, SlotRead) {
+    /// Opens the slot for a segment of the recorder that began at `run`.
+    pub fn begin(self, number: u64, first: Timestamp, run: Timestamp) -> (SlotFill, SlotRead) {
         let record = |field| self.slots.record(self.index, field);
         record(COMMITTED).store(0, Ordering::Release);
         record(NUMBER).store(number, Ordering::Release);
         record(FIRST).store(first.as_ns(), Ordering::Release);
+        record(RUN).store(run.as_ns(), Ordering::Release);
         record(STATE).store(STATE_FILLING, Ordering::Release);
         let fill = SlotFill {
             slots: Arc::clone(&self.slots),

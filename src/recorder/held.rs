@@ -194,7 +194,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let slots = Slots::create(&dir.path().join("slots"), 1, 4096).unwrap();
         let slot = slots.into_slots().pop().unwrap();
-        let (mut fill, read) = slot.begin(7, Timestamp::from_ns(70));
+        let (mut fill, read) = slot.begin(7, Timestamp::from_ns(70), Timestamp::MIN);
         fill.tail()[..4].fill(1);
         fill.advance(4);
         fill.publish();

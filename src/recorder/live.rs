@@ -109,6 +109,10 @@ impl<'a> Live<'a> {
         let linktype = self.source.linktype();
         let header = segment_header(&self.capturer.shared.name, linktype, &self.capturer.options);
         self.capturer.writer.set_header(header, start);
+        match self.source.socket().try_clone_to_owned() {
+            Ok(socket) => self.capturer.writer.count_with(Some(Box::new(socket))),
+            Err(error) => return End::Lost(format!("its socket cannot be counted: {error}")),
+        }
         self.resumed(start, None);
         self.capturer.writer.begin(start);
         loop {
@@ -316,14 +320,7 @@ impl<'a> Live<'a> {
                 .writer
                 .silent_until(moment.at.minus(3 * BLOCK_TIMEOUT));
         }
-        match socket::take_counts(self.source.socket()) {
-            Ok(counts) => {
-                let counters = self.capturer.writer.counters();
-                counters.received += u64::from(counts.received);
-                counters.dropped_kernel += u64::from(counts.dropped);
-            }
-            Err(error) => tracing::warn!(%error, "the kernel's packet counters cannot be read"),
-        }
+        self.capturer.writer.count();
         let drops = self.capturer.shared.link.drops.load(Ordering::Relaxed);
         let since = drops.saturating_sub(self.drops_before);
         // The driver's counter goes with the interface; what was lost stays lost.

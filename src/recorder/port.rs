@@ -242,7 +242,15 @@ fn find(
     let slot_path = slots.join(format!("{folder_name}.slots"));
     let (recovered, gaps) = with_room(&folder, || {
         let recovered = recover_folder(&folder, &slot_path, name)?;
-        let gaps = open_gaps(&folder, &recovered, now)?;
+        let mut gaps = open_gaps(&folder, &recovered, now)?;
+        for lost in &recovered.lost {
+            gaps.append(&Gap {
+                interface: name.to_owned(),
+                from: lost.from,
+                to: lost.to.unwrap_or(now),
+                cause: GapCause::DiskFailed,
+            })?;
+        }
         Ok((recovered, gaps))
     })?;
     Ok(Found {

@@ -7,6 +7,7 @@
 //!
 //! Only file names and the two ends of each file are read; of an unfinished segment, all of it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -41,29 +42,46 @@ pub struct Recovered {
     pub replayed_bytes: u64,
     /// Bytes cut off unfinished segments.
     pub cut_bytes: u64,
+    /// What the segments stood for that were none, or that the disk cannot read any more.
+    pub lost: Vec<Lost>,
+}
+
+/// A span whose segment is not in the ring any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Its first packet.
+    pub from: Timestamp,
+    /// The first packet of the segment behind it; `None` when it was the last.
+    pub to: Option<Timestamp>,
 }
 
 /// Makes the ring in `folder` whole.
 pub fn recover(folder: &Path, leftovers: &[Leftover<'_>]) -> Result<Recovered, IoError> {
     let mut recovered = Recovered::default();
     remove_hidden(folder)?;
+    let known = Catalog::scan(folder)?;
+    let known = known.segments().iter();
+    let mut known = known
+        .map(|segment| (segment.name.number, segment.path.clone()))
+        .collect();
     for leftover in leftovers {
-        recovered.replayed_bytes += replay(folder, leftover)?;
+        recovered.replayed_bytes += replay(folder, leftover, &mut known)?;
     }
     let catalog = Catalog::scan(folder)?;
     for path in catalog.foreign() {
         move_aside(folder, path, "its name is not a segment's")?;
     }
-    let newest = catalog.segments().last().map(|segment| segment.name.number);
-    for segment in catalog.segments() {
-        match inspect(&segment.path)? {
-            Ends::Sealed => {}
-            Ends::Open if Some(segment.name.number) == newest => {
-                recovered.cut_bytes += end_segment(folder, segment)?;
-            }
-            Ends::Open => move_aside(folder, &segment.path, "it is cut short")?,
-            Ends::Foreign => move_aside(folder, &segment.path, "it does not begin as a segment")?,
-        }
+    let segments = catalog.segments();
+    for (index, segment) in segments.iter().enumerate() {
+        let next = segments.get(index + 1);
+        let Some(why) = mend(segment, next.is_none(), &mut recovered.cut_bytes)? else {
+            continue;
+        };
+        move_aside(folder, &segment.path, &why)?;
+        recovered.lost.push(Lost {
+            from: segment.name.first,
+            to: next.map(|next| next.name.first),
+        });
     }
     sync_folder(folder)?;
     recovered.catalog = Catalog::scan(folder)?;
@@ -72,6 +90,42 @@ pub fn recover(folder: &Path, leftovers: &[Leftover<'_>]) -> Result<Recovered, I
     (recovered.until, recovered.run) = last.unzip();
     recovered.foreign = count_aside(folder);
     Ok(recovered)
+}
+
+/// Ends a segment that needs it; why it is none, if so. One that the disk cannot read any more keeps
+/// nobody from recording.
+fn mend(
+    segment: &SegmentFile,
+    newest: bool,
+    cut_bytes: &mut u64,
+) -> Result<Option<String>, IoError> {
+    let why = |text: &str| Ok(Some(text.to_owned()));
+    match inspect(&segment.path) {
+        Ok(Ends::Sealed) => Ok(None),
+        Ok(Ends::Open) if newest => match end_segment(segment) {
+            Ok(Some(cut)) => {
+                *cut_bytes += cut;
+                Ok(None)
+            }
+            Ok(None) => why("it is cut short before its first packet"),
+            Err(error) => unreadable(error).map(Some),
+        },
+        Ok(Ends::Open) => why("it is cut short"),
+        Ok(Ends::Foreign) => why("it does not begin as a segment"),
+        Err(error) => unreadable(error).map(Some),
+    }
+}
+
+/// Why a segment cannot be read, when that is the fault of its place on the disk.
+fn unreadable(error: IoError) -> Result<String, IoError> {
+    // EUCLEAN and EBADMSG: a file system found its own checksum wrong.
+    let of_the_medium = [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::ENODATA];
+    match error.source.raw_os_error() {
+        Some(code) if of_the_medium.contains(&code) && error.op == "read" => {
+            Ok(format!("the disk cannot read it: {}", error.source))
+        }
+        _ => Err(error),
+    }
 }
 
 fn count_aside(folder: &Path) -> u64 {
@@ -109,13 +163,21 @@ fn is_hidden_segment(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Brings in what a slot held and the disk does not; returns how many bytes.
-fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
+fn replay(
+    folder: &Path,
+    leftover: &Leftover<'_>,
+    known: &mut BTreeMap<u64, PathBuf>,
+) -> Result<u64, IoError> {
     let name = SegmentName {
         number: leftover.number,
         first: leftover.first,
     };
     let path = folder.join(name.to_string());
-    let (whole, last) = whole_prefix(leftover.bytes);
+    let before = name.number.checked_sub(1);
+    let before = before.and_then(|number| known.get(&number));
+    let began = LastSeen::before(name, leftover.run, before.map(PathBuf::as_path));
+    known.insert(name.number, path.clone());
+    let (whole, last) = whole_prefix(leftover.bytes, began);
     let Some(bytes) = leftover.bytes.get(..whole) else {
         return Ok(0);
     };
@@ -124,8 +186,15 @@ fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
         move_aside(folder, &path, "it is not a file")?;
         exists = false;
     }
-    if exists && matches!(inspect(&path)?, Ends::Sealed) {
-        return Ok(0);
+    if exists {
+        match inspect(&path) {
+            Ok(Ends::Sealed) => return Ok(0),
+            Ok(_) => {}
+            Err(error) => {
+                move_aside(folder, &path, &unreadable(error)?)?;
+                exists = false;
+            }
+        }
     }
     let target = if exists {
         path.clone()
@@ -152,14 +221,14 @@ fn replay(folder: &Path, leftover: &Leftover<'_>) -> Result<u64, IoError> {
     Ok(u64::try_from(missing.len()).unwrap_or(0))
 }
 
-/// Cuts a segment after its last whole block and ends it; returns how many bytes were cut.
-fn end_segment(folder: &Path, segment: &SegmentFile) -> Result<u64, IoError> {
+/// Cuts a segment after its last whole block and ends it; returns how many bytes were cut, `None`
+/// when nothing would be left.
+fn end_segment(segment: &SegmentFile) -> Result<Option<u64>, IoError> {
     let path = &segment.path;
     let bytes = fs::read(path).at("read", path)?;
-    let (whole, last) = whole_prefix(&bytes);
+    let (whole, last) = whole_prefix(&bytes, LastSeen::before(segment.name, None, None));
     if !last.described {
-        move_aside(folder, path, "it is cut short before its first packet")?;
-        return Ok(0);
+        return Ok(None);
     }
     let whole = u64::try_from(whole).unwrap_or(0);
     let mut file = options().open(path).at("open", path)?;
@@ -167,7 +236,7 @@ fn end_segment(folder: &Path, segment: &SegmentFile) -> Result<u64, IoError> {
     file.seek(SeekFrom::End(0)).at("seek", path)?;
     write_end(&mut file, path, whole, &last)?;
     sync::whole(&file, Site::Recovered).at("fsync", path)?;
-    Ok(segment.bytes.saturating_sub(whole))
+    Ok(Some(segment.bytes.saturating_sub(whole)))
 }
 
 fn write_end(file: &mut File, path: &Path, len: u64, last: &LastSeen) -> Result<(), IoError> {
@@ -199,11 +268,36 @@ struct LastSeen {
     counters: Counters,
     clock: Option<ClockMark>,
     sealed: bool,
+    /// Whether packets followed the last sample: what the kernel dropped beside them nobody knows.
+    assumed: bool,
     /// Whether the interface is described: without that, no packet can be read.
     described: bool,
 }
 
 impl LastSeen {
+    /// What was known when the segment began: of a recorder that began at `run`, what the segment
+    /// `before` ended with. Where that cannot be told, the segment stands for itself alone.
+    fn before(name: SegmentName, run: Option<Timestamp>, before: Option<&Path>) -> Self {
+        let mut last = Self::default();
+        if let Some(block) = before.and_then(|path| last_block(&File::open(path).ok()?).ok()?) {
+            read_sample(&block, &mut last);
+        }
+        if last.sealed && run == Some(last.start) {
+            return Self {
+                counters: last.counters,
+                clock: last.clock,
+                start: last.start,
+                ..Self::default()
+            };
+        }
+        // Behind a segment of another recorder it is the first of its own.
+        let first = last.sealed || name.number <= 1;
+        Self {
+            start: run.filter(|_| first).unwrap_or(name.first),
+            ..Self::default()
+        }
+    }
+
     fn sample(&self, last: bool) -> Sample {
         Sample {
             at: self.at,
@@ -213,6 +307,8 @@ impl LastSeen {
             detail: Detail {
                 longest_gap_ns: 0,
                 clock: self.clock,
+                ahead_ms: 0,
+                assumed: self.assumed,
             },
             last,
         }
@@ -222,13 +318,14 @@ impl LastSeen {
 /// The length of the whole blocks at the front of `bytes`, and what they end with. What follows
 /// the last sample was written by us but not counted by the kernel's counters any more, so the
 /// packets are added to both sides of the sum.
-fn whole_prefix(bytes: &[u8]) -> (usize, LastSeen) {
-    let mut last = LastSeen::default();
+fn whole_prefix(bytes: &[u8], began: LastSeen) -> (usize, LastSeen) {
+    let mut last = began;
     let mut whole = 0;
     while let Some(block) = bytes.get(whole..).and_then(first_block) {
         match word(block, 0) {
             Some(BLOCK_EPB) => {
                 last.at = last.at.max(block_time(block, 12));
+                last.assumed = true;
                 let caplen = u64::from(word(block, 20).unwrap_or(0));
                 // A damaged sample may have said anything.
                 let counters = &mut last.counters;
@@ -275,6 +372,7 @@ fn read_sample(block: &[u8], last: &mut LastSeen) {
     last.at = last.at.max(block_time(block, 12));
     last.start = block_time(block, 24);
     last.sealed = custom.last;
+    last.assumed = custom.detail.assumed;
     last.counters = Counters {
         received: accept,
         written: custom.written,
@@ -425,7 +523,7 @@ mod tests {
             let path = dir.path().join(name(1).to_string());
             fs::write(&path, &whole[..cut]).unwrap();
             let recovered = recover(dir.path(), &[]).unwrap();
-            let (blocks, last) = whole_prefix(&whole[..cut]);
+            let (blocks, last) = whole_prefix(&whole[..cut], LastSeen::default());
             if !last.described {
                 assert_eq!(
                     (recovered.foreign, recovered.cut_bytes),
@@ -453,6 +551,7 @@ mod tests {
         let leftover = Leftover {
             number: 1,
             first: at(1000),
+            run: None,
             bytes: &whole,
         };
         let mut results = Vec::new();
@@ -478,6 +577,62 @@ mod tests {
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
+    fn samples(path: &Path) -> Vec<Sample> {
+        use crate::pcapng::decode::Block;
+        use crate::pcapng::stream::{Blocks, Next};
+        let mut blocks = Blocks::new(crate::ring::reader::open(path).unwrap());
+        let mut samples = Vec::new();
+        while let Ok(Next::Block(block)) = blocks.next() {
+            if let Block::Statistics(statistics) = block {
+                samples.extend(statistics.sample());
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn what_a_slot_held_goes_on_counting_where_its_predecessor_ended() {
+        let bytes = segment(false);
+        let tail = |run| Leftover {
+            number: 2,
+            first: at(2500),
+            run,
+            bytes: &bytes,
+        };
+        // The segment before says that its recorder began at 1 and wrote 3.
+        for (before, run, start, written) in [
+            (true, Some(at(1)), at(1), 6),
+            (true, Some(at(2400)), at(2400), 3),
+            (true, None, at(2500), 3),
+            (false, Some(at(1)), at(2500), 3),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            if before {
+                fs::write(dir.path().join(name(1).to_string()), segment(true)).unwrap();
+            }
+            let recovered = recover(dir.path(), &[tail(run)]).unwrap();
+            assert_eq!(recovered.run, Some(start), "{before} {run:?}");
+            let path = &recovered.catalog.segments().last().unwrap().path;
+            let [sample] = samples(path)[..] else {
+                panic!("one sample");
+            };
+            assert_eq!((sample.start, sample.counters.written), (start, written));
+            assert_eq!(sample.counters.received, written);
+            assert!(sample.last && sample.detail.assumed);
+        }
+    }
+
+    #[test]
+    fn what_is_moved_aside_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name(1).to_string()), b"not pcapng at all").unwrap();
+        fs::write(dir.path().join(name(2).to_string()), segment(true)).unwrap();
+        fs::write(dir.path().join(name(3).to_string()), &segment(false)[..40]).unwrap();
+        let recovered = recover(dir.path(), &[]).unwrap();
+        let lost: Vec<_> = recovered.lost.iter().map(|lost| lost.to).collect();
+        assert_eq!(lost, [Some(at(1000)), None]);
+    }
+
     #[test]
     fn a_sealed_segment_is_not_touched_by_an_older_slot() {
         let dir = tempfile::tempdir().unwrap();
@@ -490,6 +645,7 @@ mod tests {
             &[Leftover {
                 number: 1,
                 first: at(1000),
+                run: None,
                 bytes: &stale,
             }],
         )
@@ -529,6 +685,7 @@ mod tests {
         let leftover = Leftover {
             number: 2,
             first: at(1000),
+            run: None,
             bytes: &bytes,
         };
         let recovered = recover(dir.path(), &[leftover]).unwrap();

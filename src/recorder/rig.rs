@@ -88,7 +88,7 @@ impl Rig {
     pub(super) fn segment(&self, number: u8, bytes: usize) -> Receiver<()> {
         let at = Timestamp::from_ns(u64::from(number));
         let slot = self.free.try_recv().unwrap();
-        let (mut fill, read) = slot.begin(u64::from(number), at);
+        let (mut fill, read) = slot.begin(u64::from(number), at, Timestamp::MIN);
         self.events.send(Event::Opened(read)).unwrap();
         fill.tail()[..bytes].fill(number);
         fill.advance(bytes);

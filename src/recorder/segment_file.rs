@@ -229,7 +229,9 @@ mod tests {
             .unwrap()
             .into_slots()
             .pop();
-        let (mut writer, read) = slot.unwrap().begin(1, Timestamp::from_ns(5));
+        let (mut writer, read) = slot
+            .unwrap()
+            .begin(1, Timestamp::from_ns(5), Timestamp::MIN);
         writer.tail()[..8192].fill(7);
         writer.advance(8192);
         writer.publish();

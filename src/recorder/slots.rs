@@ -6,7 +6,7 @@
 //!
 //! Layout: one header page group, then `count` slots of `slot_bytes`. The header holds, little
 //! words of 64 bit: magic, version, count, slot bytes; then from byte 64 on, 64 bytes a slot:
-//! state, segment number, first packet ns, committed bytes.
+//! state, segment number, first packet ns, committed bytes, when its recorder began in ns.
 //!
 //! This file is the memory; `handover.rs` says who may touch what of it.
 
@@ -263,12 +263,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("slots");
         let mut slots = Slots::create(&path, 3, 8192).unwrap().into_slots();
-        let (mut fill, read) = slots.pop().unwrap().begin(7, Timestamp::from_ns(70));
+        let (mut fill, read) =
+            slots
+                .pop()
+                .unwrap()
+                .begin(7, Timestamp::from_ns(70), Timestamp::MIN);
         fill.tail()[..5].copy_from_slice(b"hello");
         fill.advance(5);
         fill.publish();
         fill.tail()[..4].copy_from_slice(b"lost");
-        let (mut done, done_read) = slots.pop().unwrap().begin(6, Timestamp::from_ns(60));
+        let (mut done, done_read) =
+            slots
+                .pop()
+                .unwrap()
+                .begin(6, Timestamp::from_ns(60), Timestamp::MIN);
         done.advance(9);
         done.publish();
         drop(Slot::rejoin(done, done_read));
@@ -308,7 +316,10 @@ mod tests {
         let mut slots = Slots::create(&dir.path().join("slots"), 1, 5000)
             .unwrap()
             .into_slots();
-        let (mut fill, _read) = slots.pop().unwrap().begin(0, Timestamp::MIN);
+        let (mut fill, _read) = slots
+            .pop()
+            .unwrap()
+            .begin(0, Timestamp::MIN, Timestamp::MIN);
         assert_eq!((fill.room(), fill.tail().len()), (8192, 8192));
         fill.advance(8192);
         fill.publish();
@@ -324,7 +335,7 @@ mod tests {
         let begin = |number| {
             let slots = Slots::prepare(&path, 2, 8192).unwrap().into_slots();
             let slot = slots.into_iter().next().unwrap();
-            let (mut fill, _) = slot.begin(number, Timestamp::from_ns(number));
+            let (mut fill, _) = slot.begin(number, Timestamp::from_ns(number), Timestamp::MIN);
             fill.tail()[..4].fill(7);
             fill.advance(4);
             fill.publish();

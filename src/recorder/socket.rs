@@ -1,20 +1,19 @@
 //! The few questions to an AF_PACKET socket that libpcap does not pass on.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// Packets the kernel counted since the last call (packet(7), PACKET_STATISTICS).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SocketCounts {
-    /// Packets that passed the filter, drops included.
-    pub received: u32,
-    /// Packets for which the buffer had no room.
-    pub dropped: u32,
+use crate::recorder::writer::{CountedElsewhere, SocketCounts};
+
+impl CountedElsewhere for OwnedFd {
+    fn take_counts(&self) -> io::Result<SocketCounts> {
+        take_counts(self.as_fd())
+    }
 }
 
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
-/// Reads and resets the socket's counters. Nobody else may: libpcap would add them up in 32 bit.
+/// Reads and resets the socket's counters (packet(7), PACKET_STATISTICS). Nobody else may: libpcap would add them up in 32 bit.
 #[expect(
     unsafe_code,
     reason = "getsockopt with a struct that no safe crate offers"
@@ -171,7 +170,7 @@ pub fn interface_name(index: u32) -> Option<String> {
     rustix::net::netdevice::index_to_name(socket.as_fd(), index).ok()
 }
 
-fn any_socket() -> Option<std::os::fd::OwnedFd> {
+fn any_socket() -> Option<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     socket_with(
         AddressFamily::UNIX,

@@ -213,7 +213,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let slots = Slots::create(&dir.path().join("s"), 1, SLOT).unwrap().into_slots();
             let slot = slots.into_iter().next().unwrap();
-            let (mut fill, read) = slot.begin(1, Timestamp::from_ns(1));
+            let (mut fill, read) = slot.begin(1, Timestamp::from_ns(1), Timestamp::MIN);
             fill.tail().fill(0xaa);
             let mut stage = Stage::new();
             let header = vec![0x77; header / 4 * 4];

@@ -1,6 +1,7 @@
 //! Encodes packets into slots and hands them to the keeper. Runs on the capture thread: no
 //! allocation, no lock, no system call per packet.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
@@ -83,6 +84,21 @@ impl From<Remark> for Event {
     }
 }
 
+/// Packets counted since the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SocketCounts {
+    /// Packets that passed the filter, drops included.
+    pub received: u32,
+    /// Packets for which the buffer had no room.
+    pub dropped: u32,
+}
+
+/// Who counts packets before they come here, those among them that never will.
+pub trait CountedElsewhere: std::fmt::Debug + Send {
+    /// What was counted since the last time.
+    fn take_counts(&self) -> io::Result<SocketCounts>;
+}
+
 /// The writer of one interface.
 #[derive(Debug)]
 pub struct SlotWriter {
@@ -119,6 +135,8 @@ pub struct SlotWriter {
     full_since: Option<Timestamp>,
     order: Order,
     scratch: Vec<u8>,
+    /// Whose counters belong to the packets.
+    kernel: Option<Box<dyn CountedElsewhere>>,
 }
 
 /// What a writer needs to begin.
@@ -170,6 +188,7 @@ impl SlotWriter {
             full_since: None,
             order: Order::after(None, Timestamp::MIN),
             scratch: Vec::with_capacity(2 * BLOCK_BYTES),
+            kernel: None,
         }
     }
 
@@ -304,6 +323,26 @@ impl SlotWriter {
         self.touched = true;
     }
 
+    /// Whose counters belong to the packets; `None` when nobody's do.
+    pub fn count_with(&mut self, kernel: Option<Box<dyn CountedElsewhere>>) {
+        self.kernel = kernel;
+    }
+
+    /// Adds what the kernel counted since the last time. Returns when, if there is a kernel to ask.
+    pub fn count(&mut self) -> Option<Timestamp> {
+        match self.kernel.as_ref()?.take_counts() {
+            Ok(counts) => {
+                self.counters.received += u64::from(counts.received);
+                self.counters.dropped_kernel += u64::from(counts.dropped);
+                Some(Timestamp::now())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the kernel's packet counters cannot be read");
+                None
+            }
+        }
+    }
+
     /// Recording begins (again) at `at`.
     pub fn begin(&mut self, at: Timestamp) {
         self.ledger.begin(at, &self.counters);
@@ -368,7 +407,7 @@ impl SlotWriter {
                 return false;
             }
         };
-        let (mut fill, read) = slot.begin(self.next_number, self.order.open(first));
+        let (mut fill, read) = slot.begin(self.next_number, self.order.open(first), self.start);
         self.next_number += 1;
         self.stage.reset();
         if self.stage.bytes(&mut fill, &self.header) {
@@ -385,6 +424,10 @@ impl SlotWriter {
 
     /// Appends a sample that ends at a block boundary.
     fn sample(&mut self, at: Timestamp, last: bool) {
+        if self.fill.is_none() {
+            return self.fold_gap();
+        }
+        let counted = self.count();
         self.fold_gap();
         let Some(fill) = &mut self.fill else { return };
         // The clock a sample takes its time from may be a little ahead of the packets'; a step back
@@ -394,6 +437,11 @@ impl SlotWriter {
         } else {
             at
         };
+        let ahead_ms = counted.map_or(0, |counted| {
+            // Rounded up: 0 stands for not known.
+            let ahead = counted.since(at).as_millis().saturating_add(1);
+            u16::try_from(ahead).unwrap_or(u16::MAX)
+        });
         let len = fill.len() + self.stage.waiting();
         let end = (len + SAMPLE_LEN).next_multiple_of(BLOCK_BYTES);
         let sample = Sample {
@@ -403,6 +451,8 @@ impl SlotWriter {
             detail: Detail {
                 longest_gap_ns: std::mem::take(&mut self.sample_gap_ns),
                 clock: self.clock,
+                ahead_ms,
+                assumed: false,
             },
             last,
         };

@@ -64,7 +64,7 @@ impl Accounting {
             return;
         }
         run.now = sample.counters;
-        if sample.at <= self.window.from {
+        if sample.counted() <= self.window.from {
             run.before = sample.counters;
         }
         run.ended = sample.at >= self.window.to;
@@ -78,7 +78,7 @@ impl Accounting {
             return Counters::default();
         }
         let mut base = sample.counters;
-        if sample.at > self.window.from {
+        if sample.counted() > self.window.from {
             base.received = base.received.saturating_sub(packets);
             base.written = base.written.saturating_sub(packets);
         }

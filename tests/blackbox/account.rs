@@ -7,6 +7,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use wirewitness::time::Timestamp;
+
 use crate::support::{
     Mirror, Recorder, Sender, Server, Setup, Site, Tally, pcapng, pcapng_files, record, rounds,
     run, signal, wait_for,
@@ -45,9 +47,7 @@ fn sum(lines: &[Value], key: &str) -> u64 {
 
 fn time(value: &Value) -> u64 {
     let text = value.as_str().unwrap();
-    text.parse::<wirewitness::time::Timestamp>()
-        .unwrap()
-        .as_ns()
+    text.parse::<Timestamp>().unwrap().as_ns()
 }
 
 /// Panics unless the lines add up to what was sent, and each begins where the one before ends.
@@ -60,6 +60,21 @@ fn assert_exact(lines: &[Value], sent: u64, context: &str) -> [u64; 3] {
     );
     assert_eq!(sum(lines, "received"), sent, "{context}: {parts:?}");
     parts
+}
+
+/// Panics when a segment says less than what its packets show: what the kernel dropped among them
+/// must be in the counts that end it.
+fn assert_counted(ring: &Path, context: &str) {
+    for file in pcapng_files(ring) {
+        for said in pcapng::read(&file, |_| {}).statistics {
+            let told = said.os_dropped.unwrap() + said.delivered.unwrap();
+            let file = file.display();
+            assert!(
+                said.filter_accepted.unwrap() >= told,
+                "{context}: {file}: {said:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -114,6 +129,7 @@ fn sent_is_written_and_dropped_to_the_packet_in_every_overload() {
                 assert!(status.success(), "{status}");
                 assert_exact(&lines(&site.ring("mon0")), sender.next(), name);
             }
+            assert_counted(&site.ring("mon0"), name);
             let lines = lines(&site.ring("mon0"));
             let [written, kernel, ring] = assert_exact(&lines, sender.next(), name);
             assert_eq!(sum(&lines, "written_bytes"), written * 1514, "{name}");
@@ -137,6 +153,51 @@ fn sent_is_written_and_dropped_to_the_packet_in_every_overload() {
                 &format!("written {written} + kernel {kernel} + slots {ring}: exact"),
             );
         }
+    }
+}
+
+#[test]
+fn drops_beside_the_end_of_a_segment_are_in_the_evidence() {
+    let Some(mirror) = Mirror::alone("drops in evidence") else {
+        return;
+    };
+    let site = Site::new(&Setup {
+        buffer: "1MiB",
+        segment: "1MiB",
+        snaplen: 2000,
+        // Between two samples segments end by themselves.
+        sync: "30s",
+        more: "[[webhook]]\nname = \"h\"\nkind = \"generic\"\ntoken = \"secret-of-the-test\"\n",
+        ..Setup::default()
+    });
+    let recorder = Recorder::start(&site, &mirror.monitor);
+    let _server = Server::start(&site, &mirror.monitor);
+    let mut sender = Sender::new(&mirror.sender, 0, 1514);
+    for _ in 0..rounds(3, 30) {
+        sender.send(2000, FAST);
+        sender.settle(&mirror.monitor, "mon0");
+        let from = Timestamp::now();
+        signal(recorder.process.id(), Signal::STOP);
+        sender.send(4000, FAST);
+        let to = Timestamp::now();
+        signal(recorder.process.id(), Signal::CONT);
+        // Several segments end behind the drops.
+        sender.send(4000, FAST);
+        sender.settle(&mirror.monitor, "mon0");
+        let body = format!(
+            "{{\"subject\": \"{to}\", \"at\": \"{to}\", \"before\": \"{}ns\", \"after\": \"0s\"}}",
+            to.since(from).as_nanos()
+        );
+        let bearer = "Authorization: Bearer secret-of-the-test";
+        let json = "Content-Type: application/json";
+        let answer = site.http("/hooks/h", &["-H", bearer, "-H", json, "-d", &body]);
+        assert_eq!(answer.status, 202, "{}", answer.head);
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let incident = site.sealed(answer["incident"].as_str().unwrap());
+        let completeness = &incident["completeness"];
+        assert_eq!(completeness["verdict"], "incomplete", "{incident}");
+        let reasons = completeness["reasons"].to_string();
+        assert!(reasons.contains("\"dropped_kernel\""), "{incident}");
     }
 }
 
@@ -313,10 +374,10 @@ fn lines_go_with_the_ring_and_a_torn_one_harms_nothing() {
     let ring = site.ring("mon0");
     std::fs::create_dir_all(&ring).unwrap();
     let day = 24 * 3_600_000_000_000_u64;
-    let now = wirewitness::time::Timestamp::now().as_ns();
+    let now = Timestamp::now().as_ns();
     let [old, recent] = [now - 9 * day, now - 5 * day].map(|start| {
         let path = ring.join(format!("seconds-{start}.jsonl"));
-        let at = |ns| wirewitness::time::Timestamp::from_ns(ns).to_rfc3339();
+        let at = |ns| Timestamp::from_ns(ns).to_rfc3339();
         let line = serde_json::json!({
             "from": at(start), "to": at(start + 1_000_000_000), "received": 1, "written": 1,
             "written_bytes": 1, "dropped_kernel": 0, "dropped_ring": 0, "dropped_iface": 0,
