@@ -254,10 +254,17 @@ impl Store {
         if fs::symlink_metadata(&path).is_ok() {
             recovery::move_aside(&self.folder, &path, "the disk lost what it had taken")?;
         }
-        for pin in &state.pins {
-            drop(fs::remove_file(
-                self.pin_folder(&pin.id).join(name.to_string()),
-            ));
+        // Not only of those that still grow: one that is being finished asked for this sync.
+        for incident in fs::read_dir(&self.incidents)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let incident = incident.path();
+            let link = incident.join("segments").join(&self.folder_name);
+            if fs::symlink_metadata(incident.join("manifest.json")).is_err() {
+                drop(fs::remove_file(link.join(name.to_string())));
+            }
         }
         if let Some(place) = state.segments.iter().position(|(one, _)| *one == name) {
             let bytes = state.segments.remove(place).map_or(0, |(_, bytes)| bytes);
@@ -473,6 +480,25 @@ mod tests {
             .iter()
             .map(|p| SegmentName::parse(&p.name).unwrap().number)
             .collect()
+    }
+
+    #[test]
+    fn what_the_disk_lost_leaves_every_incident_that_is_not_sealed() {
+        let (dir, store) = rig();
+        fs::write(dir.path().join("ring/eth0").join(name(1).to_string()), "x").unwrap();
+        store.created(name(1), 1);
+        store.sealed(name(1));
+        let window = Window::new(at(10), at(11));
+        for (id, last) in [("grows", false), ("ends", true), ("sealed", true)] {
+            store.pin(id, window, last).unwrap();
+        }
+        let folder = |id: &str| dir.path().join("incidents").join(id);
+        fs::write(folder("sealed").join("manifest.json"), "{}").unwrap();
+        store.set_aside(name(1)).unwrap();
+        for (id, kept) in [("grows", 0), ("ends", 0), ("sealed", 1)] {
+            assert_eq!(store.pinned(id).unwrap().len(), kept, "{id}");
+        }
+        assert_eq!(store.holding().segments, 0);
     }
 
     #[test]
