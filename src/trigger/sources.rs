@@ -13,7 +13,7 @@ use super::delivery::Delivery;
 use super::journal::{Journal, JournalConfig, JournalError};
 use super::lateness::{self, Delays};
 use super::logfile::{Logfile, LogfileConfig, LogfileError};
-use super::maintenance::{Maintenance, MaintenanceConfig, MaintenanceError};
+use super::maintenance::{Effect, Maintenance, MaintenanceConfig, MaintenanceError};
 use super::precursor::{PrecursorConfig, PrecursorError};
 use super::probe::path::{self, PathConfig, PathError};
 use super::probe::{self, BASELINES, Probe, ProbeConfig, ProbeError, ProbeSockets};
@@ -23,7 +23,7 @@ use super::status::{SourceHandle, Sources};
 use super::syslog::{BoundSyslog, SyslogConfig, SyslogError};
 use super::trap::{BoundTraps, TrapConfig, TrapError};
 use super::webhook::{self, Hook, HookError, WebhookConfig};
-use super::{Intake, Kind};
+use super::{Intake, Kind, TEXT_BYTES_MAX, Trigger, cut};
 use crate::error::{IoContext, IoError};
 use crate::time::Timestamp;
 
@@ -455,7 +455,12 @@ async fn remember(sources: Sources, state_dir: PathBuf, stop: CancellationToken)
 /// Looks every second whether lines stay away that should come.
 async fn watch(rules: Arc<Rules>, intake: Intake, stop: CancellationToken) {
     let handle = Sources::default().register(Kind::Syslog, "absence");
-    let delivery = Delivery::new(intake, handle, stop.clone());
+    let delivery = Delivery::new(intake.clone(), handle, stop.clone());
+    let muted = |trigger: &Trigger| {
+        let over = intake.maintenance().covering(trigger);
+        over.is_some_and(|(_, effect)| effect == Effect::Silence)
+    };
+    let mut waiting = Vec::new();
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -464,19 +469,74 @@ async fn watch(rules: Arc<Rules>, intake: Intake, stop: CancellationToken) {
         }
         for news in rules.absences(Timestamp::now()) {
             let told = match news {
-                Absence::Begun(trigger) => delivery.deliver(*trigger).await,
-                Absence::Over(resolution) => delivery.resolve(*resolution).await,
+                Absence::Begun(trigger) => {
+                    if muted(&trigger) {
+                        waiting.push((*trigger).clone());
+                    }
+                    delivery.deliver(*trigger).await
+                }
+                Absence::Over(resolution) => {
+                    waiting.retain(|trigger: &Trigger| trigger.subject != resolution.subject);
+                    delivery.resolve(*resolution).await
+                }
             };
             if told.is_err() {
+                return;
+            }
+        }
+        for trigger in outlasting(&mut waiting, Timestamp::now(), muted) {
+            if delivery.deliver(trigger).await.is_err() {
                 return;
             }
         }
     }
 }
 
+/// What was silenced, still is so, and nothing silences any more: it is told once, now.
+fn outlasting(
+    silenced: &mut Vec<Trigger>,
+    now: Timestamp,
+    muted: impl Fn(&Trigger) -> bool,
+) -> Vec<Trigger> {
+    let (mut told, mut rest) = (Vec::new(), Vec::new());
+    for trigger in silenced.drain(..) {
+        let mut later = trigger.clone();
+        (later.at, later.received) = (now, now);
+        if muted(&later) {
+            rest.push(trigger);
+            continue;
+        }
+        let text = format!("{}; since {}, silenced until now", later.text, trigger.at);
+        cut(&text, TEXT_BYTES_MAX).clone_into(&mut later.text);
+        told.push(later);
+    }
+    *silenced = rest;
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_outlasts_a_maintenance_is_told_once_at_its_end() {
+        let at = |second: u64| Timestamp::from_ns(second * 1_000_000_000);
+        let begun = |subject: &str| {
+            Trigger::new(Kind::Syslog, "absence", subject, "no line", at(10), at(10))
+        };
+        let mut silenced = vec![begun("backup is missing"), begun("heartbeat is missing")];
+        let until_20 =
+            |trigger: &Trigger| trigger.subject == "heartbeat is missing" || trigger.at < at(20);
+        assert_eq!(outlasting(&mut silenced, at(15), until_20), []);
+        let told = outlasting(&mut silenced, at(20), until_20);
+        let [told] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert_eq!((&*told.subject, told.at), ("backup is missing", at(20)));
+        assert!(told.text.starts_with("no line; since "), "{}", told.text);
+        assert_eq!(outlasting(&mut silenced, at(30), until_20), []);
+        assert_eq!(silenced, [begun("heartbeat is missing")]);
+    }
 
     fn check(text: &str) -> String {
         #[derive(serde::Deserialize)]
