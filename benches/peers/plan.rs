@@ -64,7 +64,10 @@ impl Scenario {
             Self::Cost => !recorder.is_ring(),
             Self::Writer | Self::Export | Self::Search => {
                 !recorder.is_ring()
-                    && !matches!(recorder, Recorder::Bare | Recorder::WirewitnessTwo)
+                    && !matches!(
+                        recorder,
+                        Recorder::Bare | Recorder::WirewitnessTwo | Recorder::WirewitnessLarge
+                    )
             }
         }
     }

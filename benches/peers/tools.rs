@@ -28,6 +28,8 @@ pub(crate) enum Recorder {
     Wirewitness,
     /// Ours with two capture threads
     WirewitnessTwo,
+    /// Ours with segments of 64 MiB
+    WirewitnessLarge,
     /// One file
     Dumpcap,
     /// One file
@@ -46,10 +48,11 @@ pub(crate) enum Recorder {
 
 impl Recorder {
     /// All, in the order of tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Bare,
         Self::Wirewitness,
         Self::WirewitnessTwo,
+        Self::WirewitnessLarge,
         Self::Dumpcap,
         Self::Tcpdump,
         Self::Netsniff,
@@ -63,6 +66,7 @@ impl Recorder {
         match self {
             Self::Wirewitness => "wirewitness",
             Self::WirewitnessTwo => "wirewitness, 2 threads",
+            Self::WirewitnessLarge => "wirewitness, 64 MiB segments",
             Self::Dumpcap => "dumpcap",
             Self::Tcpdump => "tcpdump",
             Self::Netsniff => "netsniff-ng",
@@ -78,6 +82,7 @@ impl Recorder {
         match self {
             Self::Wirewitness => "#d9602b",
             Self::WirewitnessTwo => "#e89b78",
+            Self::WirewitnessLarge => "#a8481c",
             Self::Dumpcap | Self::DumpcapRing => "#3f83c4",
             Self::Tcpdump | Self::TcpdumpRing => "#4f9e6a",
             Self::Netsniff | Self::NetsniffRing => "#9a6fc0",
@@ -87,7 +92,19 @@ impl Recorder {
 
     /// Whether it is the program that all of this is about.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Wirewitness | Self::WirewitnessTwo)
+        matches!(
+            self,
+            Self::Wirewitness | Self::WirewitnessTwo | Self::WirewitnessLarge
+        )
+    }
+
+    /// `[ring] segment` of ours.
+    fn segment(self) -> &'static str {
+        if self == Self::WirewitnessLarge {
+            "64MiB"
+        } else {
+            "16MiB"
+        }
     }
 
     /// `[capture] threads` of ours.
@@ -110,6 +127,7 @@ impl Recorder {
                 "wirewitness record: capture.buffer 256MiB, ring.memory 1GiB, ring.segment 16MiB, ring.sync 1s"
             }
             Self::WirewitnessTwo => "the same with capture.threads 2, on one processor",
+            Self::WirewitnessLarge => "the same with capture.threads 1 and ring.segment 64MiB",
             Self::Dumpcap => "dumpcap -q -i mon0 -B 256 -w FILE",
             Self::Tcpdump => "tcpdump -n -i mon0 -B 262144 -Z root -w FILE",
             Self::Netsniff => "netsniff-ng -i mon0 -o FILE -S 256MiB -s -A",
@@ -124,7 +142,7 @@ impl Recorder {
 
     fn command(self, lab: &Lab, at: &Site) -> Fallible<Command> {
         let program = match self {
-            Self::Wirewitness | Self::WirewitnessTwo => {
+            Self::Wirewitness | Self::WirewitnessTwo | Self::WirewitnessLarge => {
                 let mut command = lab.recorder(binary());
                 command.arg("--config").arg(at.config()).arg("record");
                 return Ok(command);
@@ -153,7 +171,7 @@ impl Recorder {
     /// What it says once its output file is open and its socket bound.
     fn motto(self) -> &'static str {
         match self {
-            Self::Wirewitness | Self::WirewitnessTwo => "",
+            Self::Wirewitness | Self::WirewitnessTwo | Self::WirewitnessLarge => "",
             Self::Dumpcap | Self::DumpcapRing => "File: ",
             Self::Tcpdump | Self::TcpdumpRing => "listening on ",
             Self::Netsniff | Self::NetsniffRing => "Running!",
@@ -229,13 +247,14 @@ impl Site {
         self.path("run/api.sock")
     }
 
-    fn configure(&self, threads: u32) -> Fallible<()> {
+    fn configure(&self, recorder: Recorder) -> Fallible<()> {
         let quoted = |path: &Path| format!("\"{}\"", path.display());
         let (ring, slots) = (quoted(&self.out()), quoted(self.memory.path()));
         let (evidence, socket) = (quoted(&self.path("incidents")), quoted(&self.socket()));
+        let (threads, segment) = (recorder.threads(), recorder.segment());
         let text = format!(
             "[capture]\ninterfaces = [{MONITOR:?}]\nbuffer = \"256MiB\"\nthreads = {threads}\n\
-             [ring]\npath = {ring}\nsize = \"16GiB\"\nsegment = \"16MiB\"\nmemory = \"1GiB\"\n\
+             [ring]\npath = {ring}\nsize = \"16GiB\"\nsegment = {segment:?}\nmemory = \"1GiB\"\n\
              sync = \"1s\"\nslots = {slots}\n\
              [evidence]\npath = {evidence}\nquota = \"1GiB\"\n\
              [web]\nlisten = \"127.0.0.1:8642\"\nsocket = {socket}\n"
@@ -282,7 +301,7 @@ impl Running {
     /// Starts it and waits until its socket is bound and it came to rest.
     pub(crate) fn start(recorder: Recorder, lab: &Lab, site: &Site) -> Fallible<Self> {
         if recorder.is_ours() {
-            site.configure(recorder.threads())?;
+            site.configure(recorder)?;
         }
         let mut command = recorder.command(lab, site)?;
         let process = Process::start(&mut command, &site.path("log"))?;
