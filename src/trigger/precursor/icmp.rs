@@ -1,4 +1,5 @@
-//! ICMP errors about our probes: news unless this path has them all the time.
+//! ICMP errors about our probes: news unless this path has them all the time. That needs no warm-up:
+//! a path without any for a while is one that does not have them.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ impl KnownErrors {
 #[derive(Debug, Clone)]
 pub struct Errors {
     signs: [Hysteresis; 4],
+    /// Probes since the last of each.
+    without: [u32; 4],
 }
 
 impl Errors {
@@ -36,6 +39,7 @@ impl Errors {
     pub const fn new() -> Self {
         Self {
             signs: [const { Hysteresis::new(CALM) }; 4],
+            without: [0; 4],
         }
     }
 
@@ -50,9 +54,11 @@ impl Errors {
     ) -> Vec<(Edge, Timestamp, String)> {
         let mut told = Vec::new();
         let each = IcmpError::ALL.iter().zip(&mut self.signs).zip(&mut known.0);
-        for ((error, sign), share) in each {
+        for (((error, sign), share), without) in each.zip(&mut self.without) {
             let now = said == Some(*error);
-            let alarm = (now && ready && *share < USUAL).then_some(sent);
+            let known = ready || *without >= CALM;
+            *without = if now { 0 } else { without.saturating_add(1) };
+            let alarm = (now && known && *share < USUAL).then_some(sent);
             *share += (f64::from(u8::from(now)) - *share) / MEMORY;
             if let Some((edge, since)) = sign.step(sent, alarm, !now) {
                 let text = match edge {
@@ -87,6 +93,16 @@ mod tests {
         let edges: Vec<Edge> = told.iter().map(|(edge, ..)| *edge).collect();
         assert_eq!(edges, [Edge::Raised, Edge::Cleared]);
         assert_eq!(told[0].2, "ICMP error about a probe: redirect");
+
+        // Before the warm-up: news where there was none for a while.
+        for (since, expected) in [(119, 0), (120, 1)] {
+            let (mut known, mut errors) = (KnownErrors::default(), Errors::new());
+            let told = (0..=since).flat_map(|at| {
+                let said = (at == since).then_some(IcmpError::Unreachable);
+                errors.add(&mut known, Timestamp::from_ns(at), said, false)
+            });
+            assert_eq!(told.count(), expected, "{since}");
+        }
 
         let (mut known, mut errors) = (KnownErrors::default(), Errors::new());
         for at in 0..20_000_u64 {
