@@ -21,7 +21,7 @@ mod senders;
 mod signature;
 mod when;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -44,6 +44,8 @@ use report::Report;
 
 /// The largest body taken, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// The largest body of several events kept with more than the first of them.
+const REPEATED_BODY_BYTES_MAX: usize = 64 << 10;
 /// Labels of an alert kept as fields.
 const FIELDS_MAX: usize = 64;
 
@@ -194,18 +196,11 @@ impl Hook {
             .into_iter()
             .filter_map(|report| report.event(&self.handle, received))
             .collect();
-        // Of several events the first keeps the body.
-        let mut triggers = events.iter_mut().filter_map(|event| match event {
-            Event::Trigger(trigger) => Some(trigger),
-            Event::Resolution(_) => None,
-        });
-        if let Some(first) = triggers.next() {
-            let body = match self.kind {
-                HookKind::UptimeKuma => kuma::kept(body),
-                _ => body,
-            };
-            first.body = Some(redact::redacted(body));
-        }
+        let body = match self.kind {
+            HookKind::UptimeKuma => kuma::kept(body),
+            _ => body,
+        };
+        keep_body(&mut events, body);
         Ok(events)
     }
 
@@ -261,6 +256,28 @@ impl Hook {
 /// Reads a body's JSON; `serde_json` bounds its depth.
 fn from_json(body: &[u8]) -> Result<Value, BodyError> {
     serde_json::from_slice(body).map_err(|error| BodyError::Json(error.to_string()))
+}
+
+/// Each incident gets the body: the first event about each subject has it. A large one only the
+/// first of all, or a batch would be kept a hundred times.
+fn keep_body(events: &mut [Event], body: Value) {
+    let mut triggers = events.iter_mut().filter_map(|event| match event {
+        Event::Trigger(trigger) => Some(trigger),
+        Event::Resolution(_) => None,
+    });
+    let Some(first) = triggers.next() else {
+        return;
+    };
+    let kept = redact::redacted(body);
+    let mut told = BTreeSet::from([first.subject.clone()]);
+    if kept.len() <= REPEATED_BODY_BYTES_MAX {
+        for trigger in triggers {
+            if told.insert(trigger.subject.clone()) {
+                trigger.body = Some(kept.clone());
+            }
+        }
+    }
+    first.body = Some(kept);
 }
 
 /// What its sender gives no identity has that of the delivery, where there is one: a delivery that

@@ -1,4 +1,4 @@
-//! `PagerDuty`'s webhooks, version 3. A delivery that is repeated has the same event id.
+//! `PagerDuty`'s webhooks, version 3.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -57,8 +57,10 @@ pub(super) fn pagerduty(body: &Value, zone: Zone) -> Result<Vec<Report>, BodyErr
         subject: subject.join(" "),
         text: title,
         at: instant(&event.occurred_at, zone),
-        // The subject names the incident; the key only tells deliveries apart.
-        key: (!over && !event.id.is_empty()).then(|| format!("pagerduty {}", event.id)),
+        // Of the incident, whose title may change; a delivery that is repeated is about the same one.
+        key: of("/id")
+            .or_else(|| Some(event.id).filter(|id| !over && !id.is_empty()))
+            .map(|id| format!("pagerduty {id}")),
         fields: fields.collect(),
         ..Report::default()
     };

@@ -407,10 +407,12 @@ fn pagerduty_incidents_and_pings() {
     let fired = trigger(HookKind::Pagerduty, &body("incident.triggered", "01A"));
     assert_eq!(fired.subject, "API Service #2 A little bump in the road");
     assert_eq!(fired.at, at("2026-11-23T10:02:11.123Z"));
-    assert_eq!(fired.dedup_key.as_deref(), Some("hook/pagerduty 01A"));
+    assert_eq!(fired.dedup_key.as_deref(), Some("hook/pagerduty PGR0VU2"));
     assert_eq!(fired.fields["priority"], "P1");
-    let over = resolution(HookKind::Pagerduty, &body("incident.resolved", "01B"));
-    assert_eq!((over.subject, over.dedup_key), (fired.subject, None));
+    let mut renamed = body("incident.resolved", "01B");
+    renamed["event"]["data"]["title"] = json!("A bump that was understood");
+    let over = resolution(HookKind::Pagerduty, &renamed);
+    assert_eq!(over.dedup_key, fired.dedup_key);
     for quiet in ["pagey.ping", "incident.acknowledged", "incident.annotated"] {
         assert_eq!(
             events(HookKind::Pagerduty, &body(quiet, "01C")),
@@ -486,6 +488,18 @@ fn cloudevents_structured_batched_and_binary() {
     );
     assert_eq!(one.dedup_key.as_deref(), Some("hook//net/osaka 1"));
     assert_eq!(one.suggested_filter.as_deref(), Some("host 192.0.2.3"));
+    let mut other = event("3", "net.link.down");
+    other["subject"] = json!("link 4");
+    let several = json!([
+        event("1", "net.link.down"),
+        event("2", "net.link.down"),
+        other
+    ]);
+    let bodies: Vec<bool> = events(HookKind::Cloudevents, &several)
+        .iter()
+        .map(|event| matches!(event, Event::Trigger(one) if one.body.is_some()))
+        .collect();
+    assert_eq!(bodies, [true, false, true], "each incident has it once");
     let batch = json!([event("1", "net.link.down"), event("2", "net.link.resolved")]);
     let both = events(HookKind::Cloudevents, &batch);
     assert!(
