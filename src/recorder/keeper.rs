@@ -220,7 +220,13 @@ impl Keeper {
             keeper.dispel_doubt(&mut one, at)
         });
         if !secure {
-            // Slot and file stay as they are; the next start finds both.
+            // Slot and file stay as they are; the next start finds both. Of a file whose slot is gone
+            // it would not know that there is a doubt.
+            if one.origin == Origin::InDoubt
+                && let Err(error) = self.dispel_doubt(&mut one, at)
+            {
+                tracing::error!(segment = %one.name, %error, "whether the disk has it is not known");
+            }
             return false;
         }
         self.store.sealed(one.name);
@@ -448,6 +454,7 @@ mod tests {
 
     use super::*;
     use crate::recorder::gaps::read_gaps;
+    use crate::recorder::held::Released;
     use crate::recorder::rig::{Rig, content, name, rig};
 
     /// What the pump wrote of one segment, whose slot it gave back since.
@@ -457,8 +464,14 @@ mod tests {
         let Ok(crate::recorder::writer::Event::Opened(read)) = rig.pump.events.try_recv() else {
             panic!("nothing was opened");
         };
+        let Ok(crate::recorder::writer::Event::Sealed { fill, .. }) = rig.pump.events.try_recv()
+        else {
+            panic!("nothing was sealed");
+        };
         let held = Held::new(read);
         held.append(&file, 8192).unwrap();
+        held.end(fill, rig.pump.lead.lease());
+        assert!(matches!(held.release(|_| true), Released::Now(_)));
         file.keep_sum(&[1; 8192]);
         file.reveal().unwrap();
         rig.keeper.store.created(name(1), 8192);
@@ -503,6 +516,21 @@ mod tests {
             assert_eq!(read_gaps(&folder).unwrap(), [gap]);
             assert_eq!(rig.keeper.store.holding().segments, 0);
         }
+    }
+
+    #[test]
+    fn a_recorder_that_stops_leaves_no_segment_in_doubt() {
+        let mut rig = rig(4, 1 << 20);
+        rig.keeper.stopping = crossbeam_channel::bounded(0).1;
+        let mut one = in_doubt(&rig);
+        let folder = rig.keeper.store.folder().to_owned();
+        let path = folder.join(name(1).to_string());
+        fs::write(&path, [0; 8192]).unwrap();
+        let file = one.file.take().and_then(Arc::into_inner).unwrap();
+        one.file = Some(Arc::new(file.unsyncable()));
+        assert!(!rig.keeper.finish(one, 8192, Timestamp::from_ns(99)));
+        assert!(!path.exists());
+        assert_eq!(read_gaps(&folder).unwrap().len(), 1);
     }
 
     #[test]

@@ -63,6 +63,14 @@ impl SegmentFile {
         })
     }
 
+    /// The same, but no sync of it works.
+    #[cfg(test)]
+    pub(super) fn unsyncable(self) -> Self {
+        let (pipe, _) = std::io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(pipe));
+        Self { file, ..self }
+    }
+
     /// Bytes handed to the device.
     pub fn written(&self) -> u64 {
         self.len.load(Ordering::Acquire)
