@@ -1,12 +1,10 @@
 //! The time that programs put at the head of a line of their own log, where it is none of syslog's:
 //! that of Python and Java, of nginx, Apache, BIND and Tomcat, and of every access log.
 
-use chrono::{
-    DateTime, FixedOffset, Month, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Weekday,
-};
+use chrono::{FixedOffset, Month, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Weekday};
 
 use crate::time::Timestamp;
-use crate::trigger::syslog::Zone;
+use crate::trigger::syslog::{Zone, abbreviation, earlier};
 
 /// The time is looked for in this many bytes at the front.
 const HEAD_BYTES_MAX: usize = 256;
@@ -29,22 +27,13 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// The instant. Of two (clocks went back) the later one that is not ahead of `received`; none
-    /// in the hour that is left out.
     fn instant(self, received: Timestamp, zone: Zone) -> Option<Timestamp> {
         let found = match self.offset {
             Some(offset) => offset.from_local_datetime(&self.local),
             None => zone.at(self.local),
         };
-        let later = found.latest().and_then(timestamp);
-        let later = later.filter(|at| *at <= received);
-        later.or_else(|| found.earliest().and_then(timestamp))
+        earlier(&found, Some(received))
     }
-}
-
-fn timestamp(at: DateTime<FixedOffset>) -> Option<Timestamp> {
-    let ns = u64::try_from(at.timestamp_nanos_opt()?).ok()?;
-    Some(Timestamp::from_ns(ns))
 }
 
 /// A time that the line begins with, also within brackets.
@@ -169,7 +158,9 @@ impl<'a> Cursor<'a> {
         let (word, rest) = text.split_at_checked(length)?;
         let word = word.strip_suffix(b":").unwrap_or(word);
         let glued = text.len() == self.0.len();
-        let offset = named(word).or_else(|| numeric(word, glued))?;
+        let name = std::str::from_utf8(word).ok();
+        let offset = name.and_then(abbreviation);
+        let offset = offset.or_else(|| numeric(word, glued))?;
         self.0 = rest;
         Some(offset)
     }
@@ -212,18 +203,6 @@ impl<'a> Cursor<'a> {
 fn date(year: u32, month: u32, day: u32) -> Option<NaiveDate> {
     let year = Some(year).filter(|year| (1970..2200).contains(year))?;
     NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)
-}
-
-/// The few abbreviations that mean one zone in all the world.
-fn named(word: &[u8]) -> Option<FixedOffset> {
-    let hours = match word {
-        b"Z" | b"UTC" | b"GMT" => 0,
-        b"CET" => 1,
-        b"CEST" => 2,
-        b"JST" | b"KST" => 9,
-        _ => return None,
-    };
-    FixedOffset::east_opt(hours * 3600)
 }
 
 /// `+0900`, `-03:30`; hours alone only where they are `glued` to the time, for behind a space any

@@ -233,7 +233,7 @@ fn number<T: std::str::FromStr>(text: &str, digits: usize) -> Option<T> {
 }
 
 /// The few abbreviations that mean one zone in all the world; others are the source's own zone.
-fn abbreviation(name: &str) -> Option<FixedOffset> {
+pub(in crate::trigger) fn abbreviation(name: &str) -> Option<FixedOffset> {
     match name {
         "UTC" | "GMT" | "Z" => FixedOffset::east_opt(0),
         "JST" | "KST" => FixedOffset::east_opt(9 * 3600),
@@ -245,7 +245,7 @@ fn abbreviation(name: &str) -> Option<FixedOffset> {
 
 /// The instant of a local time. Of two (clocks went back) the later one that is not ahead of
 /// `received`; none in the hour that is left out.
-fn earlier<Z: TimeZone>(
+pub(in crate::trigger) fn earlier<Z: TimeZone>(
     local: &LocalResult<DateTime<Z>>,
     received: Option<Timestamp>,
 ) -> Option<Timestamp> {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 
+pub(in crate::trigger) use device::{abbreviation, earlier};
 pub use encoding::Charset;
 pub use message::Message;
 pub use rehearsal::{Rehearsal, Transport};
