@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use wirewitness::time::Timestamp;
 
 use crate::support::{Process, Space, wait_for};
 use crate::triggers::Running;
@@ -71,9 +72,45 @@ fn post(space: &Space, path: &str, headers: &[String], body: &str) -> (u16, Valu
 }
 
 #[test]
+fn what_is_new_in_a_group_of_alerts_is_frozen_beside_what_is_repeated() {
+    let hook =
+        "[[webhook]]\nname = \"am\"\nkind = \"alertmanager\"\ntoken = \"secret-of-the-test\"\n";
+    let Some(running) = Running::new("a group of alerts", hook) else {
+        return;
+    };
+    let now = Timestamp::now();
+    let ago = |seconds| now.minus(Duration::from_secs(seconds)).to_rfc3339();
+    let alert = |instance: &str, since: &str| {
+        json!({"status": "firing", "labels": {"alertname": "Down", "instance": instance},
+               "annotations": {"summary": format!("{instance} is down")}, "startsAt": since,
+               "endsAt": "0001-01-01T00:00:00Z", "fingerprint": instance})
+    };
+    let tell = |alerts: Value| {
+        let body = json!({"version": "4", "groupKey": "{}:{alertname=\"Down\"}", "status": "firing",
+                          "groupLabels": {"alertname": "Down"}, "alerts": alerts});
+        let headers = ["Authorization: Bearer secret-of-the-test".to_owned()];
+        let space = &running.mirror.monitor;
+        let (status, answer) = post(space, "/hooks/am", &headers, &body.to_string());
+        assert_eq!(status, 202, "{answer}");
+        answer["incident"].as_str().unwrap().to_owned()
+    };
+    let old = alert("a", &ago(120));
+    let first = tell(json!([old]));
+    running.site.sealed(&first);
+    assert_eq!(tell(json!([old])), first, "a repeat");
+    let new = alert("b", &ago(1));
+    let second = tell(json!([old, new]));
+    assert_ne!(second, first);
+    let incident = running.site.sealed(&second);
+    assert_eq!(incident["trigger"]["text"], "b is down", "{incident}");
+    assert_eq!(running.site.list().len(), 2);
+}
+
+#[test]
 fn every_signature_that_openssl_makes_opens_its_hook() {
     let hooks = format!(
         "[[webhook]]\nname = \"signed\"\nkind = \"generic\"\nhmac_secret = [\"rotated away\", \"{SECRET}\"]\n\
+         [[webhook]]\nname = \"stamped\"\nkind = \"generic\"\nhmac_secret = \"{SECRET}\"\nhmac_timestamp_header = \"X-Stamp\"\n\
          [[webhook]]\nname = \"path\"\nkind = \"generic\"\ntoken = \"secret-of-the-path\"\n\
          [[webhook]]\nname = \"basic\"\nkind = \"generic\"\nbasic = \"monitor:secret\"\nallow = [\"127.0.0.0/8\"]\n\
          [[webhook]]\nname = \"elsewhere\"\nkind = \"generic\"\ntoken = \"secret-of-the-test\"\nallow = [\"192.0.2.0/24\"]\n"
@@ -128,6 +165,18 @@ fn every_signature_that_openssl_makes_opens_its_hook() {
         (status, answer["code"].as_str()),
         (401, Some("stale_signature"))
     );
+    // Grafana with a header for the time, which it signs before the body.
+    let stamped = |stamp: u64, signed_stamp: u64| {
+        let signature = signed(&format!("key:{SECRET}"), &format!("{signed_stamp}:{body}"));
+        let headers = [
+            format!("X-Stamp: {stamp}"),
+            format!("X-Grafana-Alerting-Signature: {}", hex(&signature)),
+        ];
+        post(space, "/hooks/stamped", &headers, body).0
+    };
+    assert_eq!(stamped(now, now), 202);
+    assert_eq!(stamped(now, now - 1), 401);
+    assert_eq!(stamped(now - 3600, now - 3600), 401);
     let (status, answer) = post(space, "/hooks/signed", &[], body);
     assert_eq!(
         (status, answer["code"].as_str()),
