@@ -87,7 +87,7 @@ pub(super) fn measure(
 ) -> Measured {
     let spans = spans(segments.iter());
     let holes = holes(&spans, window);
-    let (counters, unproven, ended_blind) = counters(segments, before, window);
+    let counted = counters(segments, before, window);
     let inside: Vec<Window> = spans.iter().filter_map(|s| s.intersect(window)).collect();
     let covered = inside.first().zip(inside.last());
     let mut filters: Vec<String> = segments.iter().map(|s| s.filter.clone()).collect();
@@ -99,13 +99,13 @@ pub(super) fn measure(
             packets: segments.iter().map(|s| s.window_packets).sum(),
             bytes: segments.iter().map(|s| s.window_bytes).sum(),
             covered: covered.map(|(first, last)| Window::new(first.from, last.to)),
-            counters,
+            counters: counted.total,
             segments: segments.len() as u64,
         },
         holes,
         begins_run: segments.first().is_some_and(Facts::begins_run),
-        unproven,
-        ended_blind,
+        unproven: counted.unproven,
+        ended_blind: counted.ended_blind,
         cut_packets: segments.iter().map(|s| s.cut_packets).sum(),
         filters,
         damage: segments
@@ -172,11 +172,18 @@ pub(super) fn holes(spans: &[Window], window: &Window) -> Vec<Window> {
     holes
 }
 
-/// The counters over the samples that enclose the window, and whether the first of them leaves
-/// drops open, and whether the last of them does.
-fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Counters, bool, bool) {
-    let mut total = Counters::default();
-    let (mut unproven, mut ended_blind) = (false, false);
+/// The counters over the samples that enclose a window.
+#[derive(Debug, Default)]
+struct Counted {
+    total: Counters,
+    /// The first of them leaves drops open.
+    unproven: bool,
+    /// The last of them does.
+    ended_blind: bool,
+}
+
+fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> Counted {
+    let mut counted = Counted::default();
     let mut runs: Vec<Timestamp> = segments.iter().filter_map(Facts::run).collect();
     runs.dedup();
     for run in runs {
@@ -192,7 +199,7 @@ fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Cou
         else {
             continue;
         };
-        ended_blind |= top.detail.assumed;
+        counted.ended_blind |= top.detail.assumed;
         // A sample whose counters were read later tells of drops that may lie in the window.
         let known = samples.iter().rev().find(|s| s.counted() <= window.from);
         let base = if let Some(base) = known {
@@ -202,12 +209,12 @@ fn counters(segments: &[Facts], before: Option<Sample>, window: &Window) -> (Cou
         } else {
             let first = samples.first().map(|s| s.counters).unwrap_or_default();
             let earlier = before.is_some_and(|sample| sample.start == run);
-            unproven |= first.dropped() > 0 && !earlier;
+            counted.unproven |= first.dropped() > 0 && !earlier;
             first
         };
-        total = total.plus(&top.counters.since(&base));
+        counted.total = counted.total.plus(&top.counters.since(&base));
     }
-    (total, unproven, ended_blind)
+    counted
 }
 
 #[cfg(test)]
@@ -316,6 +323,35 @@ mod tests {
             measure("eth1", &[], None, &window(0, 10)).holes,
             [window(0, 10)]
         );
+    }
+
+    #[test]
+    fn drops_that_were_counted_ahead_of_the_packets_are_not_taken_for_earlier_ones() {
+        let mut lagging = sample(50, 105, 5, 7);
+        let later = sample(50, 120, 20, 7);
+        for (ahead_ms, dropped) in [(0, 0), (4000, 0), (6000, 7)] {
+            lagging.detail.ahead_ms = ahead_ms;
+            let samples = vec![sample(50, 101, 1, 0), lagging, later];
+            let measured = measure(
+                "eth1",
+                &[segment(7, 100, 20, samples)],
+                None,
+                &window(110, 120),
+            );
+            assert_eq!(measured.share.counters.dropped_ring, dropped, "{ahead_ms}");
+            assert!(!measured.ended_blind);
+        }
+    }
+
+    #[test]
+    fn what_a_killed_recorder_could_not_count_is_not_proven() {
+        let mut last = sample(50, 110, 20, 0);
+        last.detail.assumed = true;
+        let segments = [segment(7, 100, 20, vec![sample(50, 105, 10, 0), last])];
+        for (to, blind) in [(105, false), (107, true), (120, true)] {
+            let measured = measure("eth1", &segments, None, &window(100, to));
+            assert_eq!(measured.ended_blind, blind, "{to}");
+        }
     }
 
     #[test]
