@@ -23,12 +23,13 @@
 //! Layout 1 ends before `truncated`; it is read as well. All little-endian. `isb_usrdeliv` = written + dropped_ring. Counters are cumulative since
 //! `isb_starttime`, when this recorder process began on the interface.
 
+use std::time::Duration;
+
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::pcapng::encode::{block, option, split_timestamp};
 use crate::pcapng::{BLOCK_ISB, OPT_CUSTOM_BINARY, OPT_END, PEN};
 use crate::time::Timestamp;
-use std::time::Duration;
 
 /// `isb_starttime`
 pub const ISB_STARTTIME: u16 = 2;

@@ -456,16 +456,16 @@ mod tests {
     use crate::recorder::gaps::read_gaps;
     use crate::recorder::held::Released;
     use crate::recorder::rig::{Rig, content, name, rig};
+    use crate::recorder::writer::Event;
 
     /// What the pump wrote of one segment, whose slot it gave back since.
     fn in_doubt(rig: &Rig) -> Underway {
         rig.segment(1, 8192);
         let file = SegmentFile::create(rig.keeper.store.folder(), name(1), 8192).unwrap();
-        let Ok(crate::recorder::writer::Event::Opened(read)) = rig.pump.events.try_recv() else {
+        let Ok(Event::Opened(read)) = rig.pump.events.try_recv() else {
             panic!("nothing was opened");
         };
-        let Ok(crate::recorder::writer::Event::Sealed { fill, .. }) = rig.pump.events.try_recv()
-        else {
+        let Ok(Event::Sealed { fill, .. }) = rig.pump.events.try_recv() else {
             panic!("nothing was sealed");
         };
         let held = Held::new(read);

@@ -111,7 +111,7 @@ impl<'a> Live<'a> {
         self.capturer.writer.set_header(header, start);
         match self.source.socket().try_clone_to_owned() {
             Ok(socket) => self.capturer.writer.count_with(Some(Box::new(socket))),
-            Err(error) => return End::Lost(format!("its socket cannot be counted: {error}")),
+            Err(error) => return self.lost(format!("its socket cannot be counted: {error}")),
         }
         self.resumed(start, None);
         self.capturer.writer.begin(start);

@@ -3,7 +3,8 @@
 //! 1. What a killed predecessor accepted and had not written lies in its slot file: it is appended
 //!    to its segments.
 //! 2. A segment without its final sample (power cut) is cut after its last whole block and ended.
-//! 3. A file that is not a segment is moved aside into `aside/`, never deleted.
+//! 3. A file that is not a segment, or that the disk cannot read, is moved aside into `aside/`,
+//!    never deleted.
 //!
 //! Only file names and the two ends of each file are read; of an unfinished segment, all of it.
 
@@ -121,7 +122,7 @@ fn unreadable(error: IoError) -> Result<String, IoError> {
     // EUCLEAN and EBADMSG: a file system found its own checksum wrong.
     let of_the_medium = [libc::EIO, libc::EUCLEAN, libc::EBADMSG, libc::ENODATA];
     match error.source.raw_os_error() {
-        Some(code) if of_the_medium.contains(&code) && error.op == "read" => {
+        Some(code) if of_the_medium.contains(&code) && ["open", "read"].contains(&error.op) => {
             Ok(format!("the disk cannot read it: {}", error.source))
         }
         _ => Err(error),
