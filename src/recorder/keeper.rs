@@ -43,6 +43,8 @@ pub struct Keeper {
     pub shared: Arc<Shared>,
     /// From the pump; ends when the pump does.
     pub steps: Receiver<Step>,
+    /// One that somebody waits for is among them, or slots are scarce.
+    pub hurry: Receiver<()>,
     /// Slots to be filled again.
     pub free: Sender<Slot>,
     /// The record of gaps.
@@ -98,17 +100,13 @@ impl Keeper {
 
     /// What is to be made durable together; none at the end.
     fn gather(&self) -> Option<Vec<Step>> {
-        let mut batch = vec![self.steps.recv().ok()?];
-        let until = Instant::now() + LINGER;
-        while batch.len() < BATCH {
-            let urgent = pump::are_scarce(&self.free) || batch.last().is_some_and(is_urgent);
-            let pause = if urgent { Instant::now() } else { until };
-            match self.steps.recv_deadline(pause) {
-                Ok(step) => batch.push(step),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        let first = self.steps.recv().ok()?;
+        // Not on the steps: each would wake it, for nothing.
+        if !first.is_urgent() && !pump::are_scarce(&self.free) && self.steps.len() < BATCH {
+            self.hurry.recv_timeout(LINGER).unwrap_or_default();
         }
-        Some(batch)
+        let more = self.steps.try_iter().take(BATCH - 1);
+        Some(std::iter::once(first).chain(more).collect())
     }
 
     /// Makes durable what the pump wrote, as far as that works at once; the order of segments is kept.
@@ -418,15 +416,6 @@ impl Underway {
         }
         self.synced = 0;
         self.named = false;
-    }
-}
-
-/// Whether somebody waits, or a look at the clock of `ring.sync` made it.
-fn is_urgent(step: &Step) -> bool {
-    match step {
-        Step::Bytes { whole, due, .. } => !whole || !due.done.is_empty(),
-        Step::Remark(Remark::Nothing(_)) => true,
-        Step::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
     }
 }
 

@@ -79,6 +79,7 @@ impl Member {
         }
         let (send, events) = bounded(channel_capacity(count));
         let (pumped, steps) = bounded(channel_capacity(count));
+        let (urge, hurry) = bounded(1);
         let (commands, asked) = bounded(1024);
         let next_number = store.newest().map_or(0, |newest| newest + 1);
         let mut writer = SlotWriter::new(WriterParts {
@@ -97,6 +98,7 @@ impl Member {
             shared: Arc::clone(&shared),
             events,
             steps: pumped,
+            hurry: urge,
             lead: Lead::of(count),
             free: give.clone(),
             segment_bytes: segment,
@@ -106,6 +108,7 @@ impl Member {
             budget: Arc::clone(&common.budget),
             shared: Arc::clone(&shared),
             steps,
+            hurry,
             free: give,
             gaps: Mutex::new(parts.gaps),
             seconds: Mutex::new(SecondsLog::new(store.folder())),

@@ -54,6 +54,15 @@ impl Step {
             None => Self::Remark(Remark::Nothing(due)),
         }
     }
+
+    /// Whether somebody waits, or a look at the clock of `ring.sync` made it.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::Bytes { whole, due, .. } => !whole || !due.done.is_empty(),
+            Self::Remark(Remark::Nothing(_)) => true,
+            Self::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
+        }
+    }
 }
 
 /// A segment's slot and the file that the pump wrote of it.
@@ -81,6 +90,8 @@ pub struct Pump {
     pub events: Receiver<Event>,
     /// To the keeper.
     pub steps: Sender<Step>,
+    /// Wakes the keeper where it lingers.
+    pub hurry: Sender<()>,
     /// How many whole slots it may be ahead of the keeper.
     pub lead: Lead,
     /// Slots to be filled again.
@@ -123,9 +134,14 @@ impl Pump {
             let step = self.step(event, &mut state);
             self.release(&mut state);
             let Some(step) = step else { continue };
+            let urgent = step.is_urgent() || are_scarce(&self.free);
             // The keeper ends after the pump; it waits here when the keeper is far behind.
             if self.steps.send(step).is_err() {
                 return;
+            }
+            if urgent {
+                // Full: it was told before, and has not looked since.
+                self.hurry.try_send(()).unwrap_or_default();
             }
         }
     }
@@ -277,7 +293,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::recorder::protocol::{Gap, GapCause};
     use crate::recorder::rig::{SEGMENT, content, is_hidden, name, rig};
+    use crate::time::Timestamp;
 
     #[test]
     fn no_more_than_its_lead_is_written_before_the_keeper_is_done_with_one() {
@@ -300,6 +318,29 @@ mod tests {
         assert!(rig.steps.recv().is_ok());
         drop(rig.events);
         pumping.join().unwrap();
+    }
+
+    #[test]
+    fn the_keeper_is_woken_for_what_somebody_waits_for_and_for_nothing_else() {
+        let quiet = rig(4, 1 << 20);
+        let gap = Gap {
+            interface: "t".into(),
+            from: Timestamp::MIN,
+            to: Timestamp::MIN,
+            cause: GapCause::DiskFailed,
+        };
+        let remark = Event::Remark(Remark::Gap(gap));
+        quiet.events.send(remark).unwrap();
+        drop(quiet.events);
+        quiet.pump.run();
+        assert_eq!(quiet.steps.len(), 1);
+        assert!(quiet.keeper.hurry.try_recv().is_err());
+
+        let waited_for = rig(4, 1 << 20);
+        let _answer = waited_for.segment(1, 8192);
+        drop(waited_for.events);
+        waited_for.pump.run();
+        assert!(waited_for.keeper.hurry.try_recv().is_ok());
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub(super) fn rig(slots: usize, size: u64) -> Rig {
     }
     let (events, told) = unbounded();
     let (pumped, steps) = unbounded();
+    let (urge, hurry) = bounded(1);
     let (running, stopping) = bounded(0);
     let pump = Pump {
         store: Arc::clone(&store),
@@ -57,6 +58,7 @@ pub(super) fn rig(slots: usize, size: u64) -> Rig {
         shared: Arc::clone(&shared),
         events: told,
         steps: pumped,
+        hurry: urge,
         lead: Lead::of(slots * 2),
         free: give.clone(),
         segment_bytes: SEGMENT,
@@ -68,6 +70,7 @@ pub(super) fn rig(slots: usize, size: u64) -> Rig {
         budget,
         shared,
         steps: steps.clone(),
+        hurry,
         free: give,
         segment_bytes: SEGMENT,
         stopping,

@@ -23,8 +23,11 @@ const READ_BACK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct SegmentFile {
     file: File,
-    folder: PathBuf,
     name: SegmentName,
+    /// Its path in the ring.
+    path: PathBuf,
+    /// Its path before that.
+    hidden: PathBuf,
     direct: AtomicBool,
     reserved: u64,
     len: AtomicU64,
@@ -36,25 +39,22 @@ pub struct SegmentFile {
 impl SegmentFile {
     /// Creates the file hidden, with room for `reserve` bytes.
     pub fn create(folder: &Path, name: SegmentName, reserve: u64) -> Result<Self, IoError> {
-        let path = hidden(folder, name);
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(IoError::new("replace", &path, error));
-        }
-        let (file, direct) = open_new(&path)?;
+        let path = folder.join(name.to_string());
+        let hidden = folder.join(format!(".{name}.new"));
+        let (file, direct) = open_anew(&hidden)?;
         match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, reserve) {
             // A file system that cannot reserve says so when it is full.
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(error) => {
-                drop(fs::remove_file(&path));
-                return Err(IoError::new("reserve room for", &path, error.into()));
+                drop(fs::remove_file(&hidden));
+                return Err(IoError::new("reserve room for", &hidden, error.into()));
             }
         }
         Ok(Self {
             file,
-            folder: folder.to_owned(),
             name,
+            path,
+            hidden,
             direct: AtomicBool::new(direct),
             reserved: reserve,
             len: AtomicU64::new(0),
@@ -95,10 +95,10 @@ impl SegmentFile {
                 }
                 // Whole blocks only: the tail of a short write is written again.
                 Ok(n) if n < rest.len() && direct => n - n % BLOCK_BYTES,
-                result => result.at("write", &self.path())?,
+                result => result.at("write", &self.path)?,
             };
             if written == 0 {
-                return Err(IoError::new("write", &self.path(), Errno::NOSPC.into()));
+                return Err(IoError::new("write", &self.path, Errno::NOSPC.into()));
             }
             rest = rest.get(written..).unwrap_or_default();
             at += u64::try_from(written).unwrap_or(0);
@@ -110,7 +110,7 @@ impl SegmentFile {
     /// Makes durable what was appended before; how many bytes.
     pub fn sync(&self) -> Result<u64, IoError> {
         let written = self.written();
-        sync::data(&self.file, Site::SegmentData).at("fdatasync", &self.path())?;
+        sync::data(&self.file, Site::SegmentData).at("fdatasync", &self.path)?;
         Ok(written)
     }
 
@@ -119,8 +119,7 @@ impl SegmentFile {
     pub fn reveal(&self) -> Result<(), IoError> {
         let mut revealed = lock(&self.revealed);
         if !*revealed {
-            let from = hidden(&self.folder, self.name);
-            fs::rename(&from, self.path()).at("rename", &from)?;
+            fs::rename(&self.hidden, &self.path).at("rename", &self.hidden)?;
             *revealed = true;
         }
         Ok(())
@@ -152,10 +151,10 @@ impl SegmentFile {
 
     /// Sum and length of what the device has.
     fn read_back(&self) -> Result<(u32, u64), IoError> {
-        let path = self.path();
-        let mut file = File::open(&path).at("open", &path)?;
+        let path = &self.path;
+        let mut file = File::open(path).at("open", path)?;
         // Not what a reader brought into memory before.
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("fadvise", &path)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("fadvise", path)?;
         let (mut sum, mut len) = (crc32fast::Hasher::new(), 0);
         let mut piece = vec![0; READ_BACK];
         loop {
@@ -163,7 +162,7 @@ impl SegmentFile {
                 Ok(0) => return Ok((sum.finalize(), len)),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 read => {
-                    let read = read.at("read", &path)?;
+                    let read = read.at("read", path)?;
                     sum.update(piece.get(..read).unwrap_or_default());
                     len += u64::try_from(read).unwrap_or(0);
                 }
@@ -177,32 +176,34 @@ impl SegmentFile {
         if len == self.reserved {
             return Ok(());
         }
-        rustix::fs::ftruncate(&self.file, len).at("cut", &self.path())?;
-        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path())
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.join(self.name.to_string())
+        rustix::fs::ftruncate(&self.file, len).at("cut", &self.path)?;
+        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path)
     }
 
     fn give_up_direct(&self) -> Result<(), IoError> {
-        let path = self.path();
+        let path = &self.path;
         tracing::info!(path = %path.display(), "O_DIRECT is refused here; writing through the page cache");
-        let flags = rustix::fs::fcntl_getfl(&self.file).at("fcntl", &path)?;
-        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("fcntl", &path)?;
+        let flags = rustix::fs::fcntl_getfl(&self.file).at("fcntl", path)?;
+        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("fcntl", path)?;
         self.direct.store(false, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// Where a segment is before it has its name.
-fn hidden(folder: &Path, name: SegmentName) -> PathBuf {
-    folder.join(format!(".{name}.new"))
-}
-
 /// fsyncs a folder of the ring, so that names in it survive a power cut.
 pub fn sync_folder(folder: &Path) -> Result<(), IoError> {
     sync::folder(folder, Site::RingFolder)
+}
+
+/// Creates the file, in place of one that an attempt before left.
+fn open_anew(path: &Path) -> Result<(File, bool), IoError> {
+    match open_new(path) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path).at("replace", path)?;
+            open_new(path)
+        }
+        opened => opened,
+    }
 }
 
 /// Readable by the group of the folder (the server), written by us alone.
