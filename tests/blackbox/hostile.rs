@@ -93,7 +93,11 @@ fn calls(bad: &str, now: &str) -> Vec<Calls> {
             json_media,
             [icinga("PROBLEM"), icinga("PROBLEM"), icinga("RECOVERY")],
         ),
-        of("uptime-kuma", json_media, [kuma(0), kuma(0), kuma(1)]),
+        of(
+            "uptime-kuma",
+            "multipart/form-data",
+            [kuma(0), kuma(0), kuma(1)],
+        ),
         of(
             "pagerduty",
             json_media,
@@ -152,8 +156,13 @@ fn calls(bad: &str, now: &str) -> Vec<Calls> {
 }
 
 fn post(space: &Space, kind: &str, media: &str, body: &str) -> Http {
-    let media = format!("Content-Type: {media}");
-    let more = ["-H", media.as_str(), "--data-binary", body];
+    let header = format!("Content-Type: {media}");
+    let field = format!("data={body}");
+    let more = if media == "multipart/form-data" {
+        vec!["--form-string", field.as_str()]
+    } else {
+        vec!["-H", header.as_str(), "--data-binary", body]
+    };
     Http::curl(
         space.command("curl"),
         &format!("http://127.0.0.1:8642/hooks/{kind}/secret-of-the-test"),

@@ -113,6 +113,7 @@ pub fn webhook(data: &[u8]) {
         0 => "application/json",
         1 => "application/x-www-form-urlencoded",
         2 => "application/cloudevents-batch+json",
+        3 if media & 4 != 0 => "multipart/form-data; boundary=x",
         _ => "text/plain; charset=utf-8",
     };
     let headers = [

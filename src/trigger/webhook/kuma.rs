@@ -7,6 +7,16 @@ use super::loose::Loose;
 use super::report::Report;
 use super::when::{Zone, instant};
 
+/// The body that a form holds: Uptime Kuma's "multipart/form-data" has it in one field.
+pub(super) fn of_form(fields: &Value) -> Result<Value, BodyError> {
+    let data = fields.get("data").and_then(Value::as_str);
+    let data = data.ok_or_else(|| BodyError::Value {
+        key: "data",
+        why: "expected Uptime Kuma's form, with one field of this name".to_owned(),
+    })?;
+    super::from_json(data.as_bytes())
+}
+
 /// What is kept of the monitor: the rest can hold passwords and tokens.
 const MONITOR_KEPT: [&str; 11] = [
     "id",

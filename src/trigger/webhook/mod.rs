@@ -9,6 +9,7 @@ mod alertmanager;
 mod auth;
 mod cloudevents;
 mod config;
+mod form;
 mod generic;
 mod kuma;
 mod loose;
@@ -23,7 +24,7 @@ mod when;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 pub use auth::{Caller, Denied, Headers};
 pub use config::{HookError, HookKind, WebhookConfig, validate_all};
@@ -210,22 +211,25 @@ impl Hook {
         let media = media.split(';').next().unwrap_or_default().trim();
         let media = media.to_ascii_lowercase();
         let is_json = media == "application/json" || media.ends_with("+json");
-        let forms = matches!(
-            self.kind,
-            HookKind::Icinga | HookKind::Zabbix | HookKind::Generic
-        );
         if is_json {
             if body.is_empty() && self.kind == HookKind::Cloudevents {
                 return Ok(Value::Null);
             }
             return from_json(body);
         }
-        if forms && media == "application/x-www-form-urlencoded" {
-            let pairs = form_urlencoded::parse(body);
-            let fields: Map<String, Value> = pairs
-                .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
-                .collect();
-            return Ok(Value::Object(fields));
+        let form = || form::fields(headers.get("content-type").unwrap_or_default(), body);
+        match self.kind {
+            HookKind::Icinga | HookKind::Zabbix | HookKind::Generic => {
+                if let Some(fields) = form() {
+                    return fields;
+                }
+            }
+            HookKind::UptimeKuma => {
+                if let Some(fields) = form() {
+                    return kuma::of_form(&fields?);
+                }
+            }
+            _ => {}
         }
         if self.kind == HookKind::Cloudevents && cloudevents::is_binary(headers) {
             return Ok(Value::from(String::from_utf8_lossy(body).into_owned()));

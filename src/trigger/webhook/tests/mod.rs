@@ -5,7 +5,7 @@ mod admission;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::trigger::event_time::{Beyond, Limits};
@@ -356,8 +356,11 @@ fn icinga_notifications_as_a_form_and_as_json() {
         assert_eq!(tests::events(HookKind::Icinga, &body(quiet)), [], "{quiet}");
     }
     let multipart = sends("multipart/form-data; boundary=x");
+    let refused = icinga.accept(&multipart, form, at(RECEIVED)).unwrap_err();
+    assert!(refused.to_string().contains("multipart/form-data: "));
+    let text = sends("text/plain");
     assert_eq!(
-        icinga.accept(&multipart, form, at(RECEIVED)),
+        icinga.accept(&text, form, at(RECEIVED)),
         Err(BodyError::MediaType)
     );
 }
@@ -394,6 +397,24 @@ fn uptime_kuma_without_its_secrets() {
     let test = json!({"heartbeat": null, "monitor": null, "msg": "Testing"});
     assert_eq!(events(HookKind::UptimeKuma, &test), []);
     assert!(read(HookKind::UptimeKuma, b"{}").is_err());
+    let kuma = hook(&config(HookKind::UptimeKuma));
+    let form = |field: &str| {
+        let head = format!("--x\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n");
+        let form = format!("{head}{}\r\n--x--\r\n", body(0));
+        kuma.accept(
+            &sends("multipart/form-data; boundary=x"),
+            form.as_bytes(),
+            at(RECEIVED),
+        )
+    };
+    let events = form("data").unwrap();
+    let [Event::Trigger(fired)] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(fired.subject, "shop");
+    assert!(!format!("{fired:?}").contains("hunter2"), "{fired:?}");
+    let error = form("payload").unwrap_err().to_string();
+    assert!(error.contains("data"), "{error}");
 }
 
 #[test]
