@@ -48,7 +48,8 @@ pub struct RuleConfig {
     /// Only when so many lines came within a span: `"3 in 10s"`.
     #[serde(default)]
     pub at_least: Option<AtLeast>,
-    /// What lines are counted by for `at_least`: captures, `host`, `source`. Empty: the subject.
+    /// What lines are counted by for `at_least`, or each waited for with `absence`: captures, `host`,
+    /// `source`. Empty: the subject, or any line.
     #[serde(default)]
     pub group_by: Several<String>,
     /// The other way round: it asks for a freeze when no line has matched for this long.

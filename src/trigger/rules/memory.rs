@@ -1,8 +1,6 @@
-//! What rules remember between lines: how often lately, and when last. Pure; bounded whatever the
-//! lines say.
+//! What rules remember between lines: how often lately. Pure; bounded whatever the lines say.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use super::config::AtLeast;
 use crate::time::Timestamp;
@@ -47,58 +45,10 @@ impl Counts {
     }
 }
 
-/// When a line that should keep coming came last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heartbeat {
-    last: Timestamp,
-    missing: bool,
-}
-
-/// What became of a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
-    /// It is missing; the last came then.
-    Missing(Timestamp),
-    /// It is there again.
-    Back,
-}
-
-impl Heartbeat {
-    /// It is waited for from `now` on.
-    pub(super) const fn new(now: Timestamp) -> Self {
-        Self {
-            last: now,
-            missing: false,
-        }
-    }
-
-    /// A line came.
-    pub(super) fn beat(&mut self, at: Timestamp) {
-        self.last = self.last.max(at);
-    }
-
-    /// Nobody waits at `now`: the wait begins anew afterwards.
-    pub(super) fn rest(&mut self, now: Timestamp) {
-        self.last = self.last.max(now);
-        self.missing = false;
-    }
-
-    /// What is news at `now`.
-    pub(super) fn look(&mut self, now: Timestamp, within: Duration) -> Option<Beat> {
-        let missing = now.since(self.last) > within;
-        if missing == std::mem::replace(&mut self.missing, missing) {
-            return None;
-        }
-        Some(if missing {
-            Beat::Missing(self.last)
-        } else {
-            Beat::Back
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(second: u64) -> Timestamp {
@@ -133,17 +83,5 @@ mod tests {
             }
         }
         assert!(counts.recent.len() + counts.older.len() <= 2 * GROUPS_MAX);
-    }
-
-    #[test]
-    fn a_heartbeat_is_missed_once_and_comes_back_once() {
-        let within = Duration::from_secs(90);
-        let mut heart = Heartbeat::new(at(0));
-        assert_eq!(heart.look(at(90), within), None);
-        assert_eq!(heart.look(at(91), within), Some(Beat::Missing(at(0))));
-        assert_eq!(heart.look(at(200), within), None);
-        heart.beat(at(201));
-        assert_eq!(heart.look(at(202), within), Some(Beat::Back));
-        assert_eq!(heart.look(at(203), within), None);
     }
 }

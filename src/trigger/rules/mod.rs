@@ -1,5 +1,6 @@
 //! Rules: which log lines ask for a freeze, under which subject.
 
+mod absence;
 mod config;
 mod memory;
 mod packs;
@@ -20,7 +21,8 @@ use super::syslog::Zone;
 use super::text::{FIELD_BYTES_MAX, address_of, inert, wildcard};
 use super::{Grade, Kind, Resolution, Trigger, cut};
 use crate::time::Timestamp;
-use memory::{Beat, Counts, Heartbeat};
+use absence::{Beat, News, Watch};
+use memory::Counts;
 
 /// The largest compiled pattern, in bytes; the regex crate's own default is meant for trusted
 /// one-off patterns.
@@ -29,6 +31,9 @@ const PATTERN_BYTES_MAX: usize = 4 << 20;
 const SET_BYTES_MAX: usize = 32 << 20;
 /// Names every template may use beside the captures of its rule.
 const COMMON: [&str; 2] = ["host", "source"];
+
+/// Between the values of a group: no text that was made inert has it.
+const BETWEEN: &str = "\u{1f}";
 
 /// Why a rule cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +141,7 @@ struct Rule {
     at_least: Option<AtLeast>,
     group_by: Vec<String>,
     counts: Mutex<Counts>,
-    absence: Option<(Duration, Mutex<Heartbeat>)>,
+    absence: Option<Mutex<Watch>>,
     hours: Hours,
 }
 
@@ -214,8 +219,9 @@ impl Rules {
                 .is_some_and(|unless| unless.is_match(line.bytes))
             {
                 passed.push(pass("unless matches too"));
-            } else if let Some((_, heartbeat)) = &rule.absence {
-                locked(heartbeat).beat(received);
+            } else if let Some(watch) = &rule.absence {
+                let group = rule.group_of_line(line, at, received);
+                locked(watch).beat(group, line.kind, received);
                 passed.push(pass("it was waited for"));
             } else if let Some(why) = rule.hours.refuse(at) {
                 passed.push(pass(&why));
@@ -236,8 +242,13 @@ impl Rules {
 
     /// What is news of lines that should keep coming, to be asked every second or so.
     pub fn absences(&self, now: Timestamp) -> Vec<Absence> {
-        self.all.iter().filter_map(|rule| rule.look(now)).collect()
+        self.all.iter().flat_map(|rule| rule.look(now)).collect()
     }
+}
+
+/// A group as people read it.
+fn shown(group: &str) -> String {
+    group.replace(BETWEEN, " ")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -286,7 +297,7 @@ impl Rule {
             counts: Mutex::default(),
             absence: config
                 .absence
-                .map(|span| (span, Mutex::new(Heartbeat::new(Timestamp::now())))),
+                .map(|span| Mutex::new(Watch::new(span, Timestamp::now()))),
             hours: hours(config)?,
         })
     }
@@ -296,16 +307,8 @@ impl Rule {
         let Some(wanted) = self.at_least else {
             return Verdict::Fires(Box::new(trigger));
         };
-        let group = if self.group_by.is_empty() {
-            trigger.subject.clone()
-        } else {
-            let of = |name: &String| match name.as_str() {
-                "source" => trigger.source.as_str(),
-                name => trigger.fields.get(name).map_or("", String::as_str),
-            };
-            let parts: Vec<&str> = self.group_by.iter().map(of).collect();
-            parts.join("\u{1f}")
-        };
+        let group = self.group(&trigger);
+        let group = group.unwrap_or_else(|| trigger.subject.clone());
         match locked(&self.counts).add(&group, trigger.at, wanted) {
             Ok(()) => {
                 let mut trigger = trigger;
@@ -315,42 +318,89 @@ impl Rule {
                 Verdict::Fires(Box::new(trigger))
             }
             Err(count) => {
-                let why = format!("{count} of {wanted} for {:?}", group.replace('\u{1f}', " "));
+                let why = format!("{count} of {wanted} for {:?}", shown(&group));
                 Verdict::Held(self.name.clone(), why)
             }
         }
     }
 
-    /// What is news of the line this rule waits for.
-    fn look(&self, now: Timestamp) -> Option<Absence> {
-        let (span, heartbeat) = self.absence.as_ref()?;
-        if self.hours.refuse(now).is_some() {
-            locked(heartbeat).rest(now);
+    /// The values of what lines are grouped by; `None` of a rule that groups by nothing.
+    fn group(&self, trigger: &Trigger) -> Option<String> {
+        let of = |name: &String| match name.as_str() {
+            "source" => trigger.source.as_str(),
+            name => trigger.fields.get(name).map_or("", String::as_str),
+        };
+        let parts: Vec<&str> = self.group_by.iter().map(of).collect();
+        (!parts.is_empty()).then(|| parts.join(BETWEEN))
+    }
+
+    fn group_of_line(&self, line: &Line<'_>, at: Timestamp, received: Timestamp) -> Option<String> {
+        if self.group_by.is_empty() {
             return None;
         }
-        let beat = locked(heartbeat).look(now, *span)?;
+        self.group(&self.trigger(line, at, received)?)
+    }
+
+    /// What is news of the lines this rule waits for.
+    fn look(&self, now: Timestamp) -> Vec<Absence> {
+        let Some(watch) = &self.absence else {
+            return Vec::new();
+        };
+        let mut watch = locked(watch);
+        if self.hours.refuse(now).is_some() {
+            watch.rest(now);
+            return Vec::new();
+        }
+        let news = watch.look(now);
+        let (span, kind) = (watch.span(), watch.kind());
+        drop(watch);
+        let kind = kind.unwrap_or_else(|| self.likely_kind());
+        news.iter()
+            .map(|news| self.absence(news, span, kind, now))
+            .collect()
+    }
+
+    /// Where lines come from of which none came yet.
+    fn likely_kind(&self) -> Kind {
         let is_file = |source: &String| source == "logfile" || source.starts_with('/');
-        let kind = if !self.sources.is_empty() && self.sources.iter().all(is_file) {
+        if !self.sources.is_empty() && self.sources.iter().all(is_file) {
             Kind::Logfile
         } else {
             Kind::Syslog
+        }
+    }
+
+    fn absence(&self, news: &News, span: Duration, kind: Kind, now: Timestamp) -> Absence {
+        let who = match &news.group {
+            Some(group) => format!("{} of {}", self.name, shown(group)),
+            None => self.name.clone(),
         };
-        let subject = format!("{} is missing", self.name);
-        Some(match beat {
+        let subject = format!("{who} is missing");
+        match news.beat {
             Beat::Missing(last) => {
-                let span = humantime::format_duration(*span);
-                let text = format!("no line of {} for {span}; the last came {last}", self.name);
+                let span = humantime::format_duration(span);
+                let text = format!("no line of {who} for {span}; the last came {last}");
                 let mut trigger = Trigger::new(kind, &self.name, &subject, &text, last, now);
                 trigger.rule = Some(self.name.clone());
                 trigger.grade = self.grade;
+                trigger.fields = self.fields_of_group(news.group.as_deref());
+                let is_captured =
+                    |name: &str| self.regex.capture_names().flatten().any(|n| n == name);
+                trigger.suggested_filter = self.suggest(&trigger.fields, is_captured);
                 Absence::Begun(Box::new(trigger))
             }
             Beat::Back => {
-                let text = format!("lines of {} come again", self.name);
+                let text = format!("lines of {who} come again");
                 let over = Resolution::new(kind, &self.name, &subject, &text, now, now);
                 Absence::Over(Box::new(over))
             }
-        })
+        }
+    }
+
+    fn fields_of_group(&self, group: Option<&str>) -> BTreeMap<String, String> {
+        let parts = group.into_iter().flat_map(|group| group.split(BETWEEN));
+        let names = self.group_by.iter().cloned();
+        names.zip(parts.map(str::to_owned)).collect()
     }
 
     /// Whether the rule is meant for this line's source and severity.
@@ -404,7 +454,7 @@ impl Rule {
             at,
             received,
         );
-        trigger.suggested_filter = self.suggest(&fields, &captures);
+        trigger.suggested_filter = self.suggest(&fields, |name| captures.name(name).is_some());
         trigger.rule = Some(self.name.clone());
         trigger.grade = self.grade;
         trigger.fields = fields;
@@ -428,14 +478,14 @@ impl Rule {
     fn suggest(
         &self,
         fields: &BTreeMap<String, String>,
-        captures: &Captures<'_>,
+        is_captured: impl Fn(&str) -> bool,
     ) -> Option<String> {
         if let Some(template) = &self.filter {
             return template.expand(|name| harmless(fields.get(name)?));
         }
         ["peer", "host"]
             .into_iter()
-            .filter(|name| captures.name(name).is_some())
+            .filter(|name| is_captured(name))
             .find_map(|name| address_of(fields.get(name)?))
             .map(|address| format!("host {address}"))
     }
@@ -478,11 +528,9 @@ fn group_by(config: &RuleConfig, known: &[String]) -> Result<Vec<String>, RuleEr
         );
         return Err(bad("group_by", why));
     }
-    if !names.is_empty() && config.at_least.is_none() {
-        return Err(bad(
-            "group_by",
-            "there is no at_least to count for".to_owned(),
-        ));
+    if !names.is_empty() && config.at_least.is_none() && config.absence.is_none() {
+        let why = "there is no at_least to count for, and no absence to wait for";
+        return Err(bad("group_by", why.to_owned()));
     }
     if config.absence.is_some() && config.at_least.is_some() {
         return Err(bad("absence", "it goes without at_least".to_owned()));

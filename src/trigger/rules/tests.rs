@@ -99,6 +99,39 @@ fn a_line_that_stays_away() {
 }
 
 #[test]
+fn each_group_that_stays_away_is_missed_for_itself() {
+    let text = "name = \"beat\"\nmatch = 'alive from (?P<peer>\\S+)'\nabsence = \"90s\"\ngroup_by = [\"peer\", \"host\"]";
+    let rules = Rules::new(&[toml::from_str(text).unwrap()]).unwrap();
+    let start = Timestamp::now();
+    let at = |second| start.plus(Duration::from_secs(second));
+    let beat = |bytes, second| {
+        let line = Line {
+            host: "router1",
+            kind: Kind::Journal,
+            ..line(bytes)
+        };
+        assert_eq!(rules.judge(&line, at(second), at(second)).0, []);
+    };
+    beat(b"alive from 192.0.2.1", 10);
+    beat(b"alive from 192.0.2.2", 10);
+    beat(b"alive from 192.0.2.2", 60);
+    let missed = rules.absences(at(101));
+    let [Absence::Begun(trigger)] = missed.as_slice() else {
+        panic!("{missed:?}");
+    };
+    assert_eq!(trigger.subject, "beat of 192.0.2.1 router1 is missing");
+    assert_eq!((trigger.kind, trigger.at), (Kind::Journal, at(10)));
+    assert_eq!(trigger.fields["peer"], "192.0.2.1");
+    assert_eq!(trigger.fields["host"], "router1");
+    assert_eq!(trigger.suggested_filter.as_deref(), Some("host 192.0.2.1"));
+    beat(b"alive from 192.0.2.1", 110);
+    let Some(Absence::Over(over)) = rules.absences(at(111)).pop() else {
+        panic!("it is back");
+    };
+    assert_eq!(over.subject, trigger.subject);
+}
+
+#[test]
 fn a_rule_counts_at_its_hours_alone() {
     let text = r#"
         name = "office"
