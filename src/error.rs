@@ -25,6 +25,14 @@ impl IoError {
             source,
         }
     }
+
+    /// Whether the disk is full (ENOSPC), or what of it is ours (EDQUOT).
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
 }
 
 /// Adds operation and path to an [`io::Result`].

@@ -28,7 +28,7 @@ impl GapLog {
     /// disk it stays as long as it is.
     pub fn open(folder: &Path, oldest: Timestamp) -> Result<Self, IoError> {
         match Self::renew(folder, oldest) {
-            Err(error) if error.source.kind() == ErrorKind::StorageFull => {
+            Err(error) if error.is_full() => {
                 tracing::warn!(%error, "the record of gaps is not shortened");
                 Self::go_on(folder)
             }

@@ -290,9 +290,9 @@ impl Keeper {
 
     /// On a full disk, what is oldest makes room for what is new; whether something was given up.
     fn make_room_for(&self, error: &IoError) -> bool {
-        if error.source.kind() != std::io::ErrorKind::StorageFull
-            || self.store.has_room(self.segment_bytes)
-        {
+        // A quota says nothing of the file system's room, nor the other way round.
+        let of_quota = error.source.kind() == std::io::ErrorKind::QuotaExceeded;
+        if !error.is_full() || !of_quota && self.store.has_room(self.segment_bytes) {
             return false;
         }
         match self.budget.give_up_oldest() {
@@ -441,6 +441,8 @@ fn adopt(underway: &mut Vec<Underway>, ahead: &Ahead) -> Underway {
 mod tests {
     use std::fs;
 
+    use rustix::io::Errno;
+
     use super::*;
     use crate::recorder::gaps::read_gaps;
     use crate::recorder::held::Released;
@@ -472,6 +474,24 @@ mod tests {
         one.file = ahead.file;
         one.origin = Origin::InDoubt;
         one
+    }
+
+    #[test]
+    fn what_is_oldest_makes_room_within_a_quota() {
+        let rig = rig(4, 1 << 20);
+        let folder = rig.keeper.store.folder();
+        for number in 1..=2 {
+            fs::write(folder.join(name(number).to_string()), [0; 8192]).unwrap();
+            rig.keeper.store.created(name(number), 8192);
+        }
+        let refused = |errno: Errno| IoError::new("write", folder, errno.into());
+        for errno in [Errno::IO, Errno::NOSPC] {
+            let freed = rig.keeper.make_room_for(&refused(errno));
+            assert!(!freed, "the file system has room by its own account");
+        }
+        assert!(rig.keeper.make_room_for(&refused(Errno::DQUOT)));
+        assert!(!folder.join(name(1).to_string()).exists());
+        assert_eq!(rig.keeper.store.holding().segments, 1);
     }
 
     #[test]

@@ -320,7 +320,7 @@ fn recorded_until(found: &[Found]) -> Option<Timestamp> {
 fn with_room<T>(folder: &Path, mut work: impl FnMut() -> Result<T, IoError>) -> Result<T, IoError> {
     loop {
         let error = match work() {
-            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => error,
+            Err(error) if error.is_full() => error,
             result => return result,
         };
         let catalog = Catalog::scan(folder)?;

@@ -1,6 +1,7 @@
 //! Encodes packets into slots and hands them to the keeper. Runs on the capture thread: no
 //! allocation, no lock, no system call per packet.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,11 @@ const RESERVE: usize = SAMPLE_LEN + BLOCK_BYTES;
 /// Events that may wait before progress is left out. The channel holds this many beside those of
 /// all slots ([`channel_capacity`]).
 const PROGRESS_MAX: usize = 256;
+
+/// Events that may wait before gaps do: the rest of the channel belongs to segments.
+const GAPS_BELOW: usize = 2 * PROGRESS_MAX;
+/// Gaps that may wait by themselves.
+const UNTOLD_MAX: usize = 16;
 
 /// How many events the channel to the keeper must hold with so many slots: opened, sealed and a gap
 /// for each, progress, and flushes that somebody waits for.
@@ -133,6 +139,8 @@ pub struct SlotWriter {
     /// Whether a sample is wanted although nothing came.
     touched: bool,
     full_since: Option<Timestamp>,
+    /// Spans without a record that the keeper had no room for yet.
+    untold: VecDeque<Gap>,
     order: Order,
     scratch: Vec<u8>,
     /// Whose counters belong to the packets.
@@ -186,6 +194,7 @@ impl SlotWriter {
             accounted: Counters::default(),
             touched: false,
             full_since: None,
+            untold: VecDeque::new(),
             order: Order::after(None, Timestamp::MIN),
             scratch: Vec::with_capacity(2 * BLOCK_BYTES),
             kernel: None,
@@ -365,6 +374,7 @@ impl SlotWriter {
     /// of nothing is left out for a while, unless `all` is asked for.
     pub fn report(&mut self, all: bool) {
         self.fold_gap();
+        self.tell_gaps();
         // Behind a keeper that waits for the disk, lines wait too: the channel belongs to segments.
         if !all && self.events.len() >= PROGRESS_MAX {
             return;
@@ -383,15 +393,34 @@ impl SlotWriter {
         self.longest_gap_ns = 0;
     }
 
-    /// Reports a span that was not recorded.
+    /// Reports a span that was not recorded. While the keeper takes none, spans wait; of more than a
+    /// few the last ones are told as one.
     pub fn gap(&mut self, from: Timestamp, to: Timestamp, cause: GapCause) {
-        let gap = Gap {
-            interface: self.interface.clone(),
-            from,
-            to,
-            cause,
-        };
-        self.send(Remark::Gap(gap).into());
+        let full = self.untold.len() >= UNTOLD_MAX;
+        match self.untold.back_mut().filter(|_| full) {
+            Some(last) => {
+                last.from = last.from.min(from);
+                last.to = last.to.max(to);
+            }
+            None => self.untold.push_back(Gap {
+                interface: self.interface.clone(),
+                from,
+                to,
+                cause,
+            }),
+        }
+        self.tell_gaps();
+    }
+
+    fn tell_gaps(&mut self) {
+        while self.events.len() < GAPS_BELOW
+            && let Some(gap) = self.untold.pop_front()
+        {
+            let refused = self.events.try_send(Remark::Gap(gap).into());
+            if let Err(TrySendError::Full(Event::Remark(Remark::Gap(gap)))) = refused {
+                return self.untold.push_front(gap);
+            }
+        }
     }
 
     /// Opens a slot; false when none is free.
@@ -470,8 +499,7 @@ impl SlotWriter {
     /// The channel holds more than all slots can be in flight; only progress may be left out.
     fn send(&mut self, event: Event) {
         match self.events.try_send(event) {
-            Ok(())
-            | Err(TrySendError::Full(Event::Progress { .. } | Event::Remark(Remark::Gap(_)))) => {}
+            Ok(()) | Err(TrySendError::Full(Event::Progress { .. })) => {}
             Err(TrySendError::Full(event) | TrySendError::Disconnected(event)) => {
                 // The keeper is gone or hopelessly behind; waiters see their channel close.
                 tracing::error!(
@@ -618,6 +646,30 @@ mod tests {
             ),
             "{events:?}"
         );
+    }
+
+    #[test]
+    fn no_gap_is_lost_while_the_keeper_takes_none() {
+        let mut rig = rig(1, 16384);
+        let (send, events) = bounded(1);
+        rig.writer.events = send;
+        for second in 0..100 {
+            let from = at(10 * second);
+            let to = at(10 * second + 1);
+            rig.writer.gap(from, to, GapCause::InterfaceDown);
+        }
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            let Event::Remark(Remark::Gap(gap)) = event else {
+                panic!("{event:?}");
+            };
+            told.push((gap.from, gap.to));
+            rig.writer.report(false);
+        }
+        assert_eq!(told.len(), 1 + UNTOLD_MAX);
+        assert_eq!(told[0], (at(0), at(1)));
+        assert_eq!(told[1], (at(10), at(11)));
+        assert_eq!(told[UNTOLD_MAX], (at(10 * 16), at(991)));
     }
 
     #[test]
