@@ -232,6 +232,83 @@ fn a_failed_probe_is_found_in_the_packets_of_its_incident() {
     assert_eq!(view["errors"][0]["by"], "fd97::2", "{view}");
 }
 
+/// A router on the way says what is wrong, and each of its words arrives: too many hops, too large,
+/// a better way; and a path that recovers is seen at once.
+#[test]
+fn what_routers_say_of_probes_is_heard() {
+    let Some(ends) = Ends::new("words of routers") else {
+        return;
+    };
+    ends.near.sysctl("net.ipv4.conf.all.accept_redirects", "0");
+    ends.near
+        .sysctl("net.ipv4.conf.edge0.accept_redirects", "0");
+    ends.near
+        .ip(&["route", "add", "10.99.0.0/24", "via", "10.97.0.2"]);
+    for (key, value) in [("ip_forward", "1"), ("conf.edge1.send_redirects", "1")] {
+        ends.far.sysctl(&format!("net.ipv4.{key}"), value);
+    }
+    // Behind the router, one host that answers.
+    ends.far
+        .ip(&["addr", "add", "10.99.0.8/32", "dev", "dark1"]);
+    let back = [
+        "route",
+        "add",
+        "10.99.0.7/32",
+        "via",
+        "10.97.0.9",
+        "dev",
+        "edge1",
+    ];
+    ends.far.ip(&back);
+    ends.far
+        .ip(&["route", "add", "10.99.0.0/24", "dev", "dark1"]);
+    let config = [
+        probe("hops", "10.99.0.6", "ttl = 1"),
+        probe("better", "10.99.0.7", ""),
+        probe("wide", "10.99.0.8", "df = true\nsize = 1200"),
+    ];
+    let running = ends.run(&config.concat());
+    let heard = |name: &str, kind: &str| {
+        running.until(name, kind, |view| {
+            let errors = view["errors"].as_array().unwrap();
+            let says = |one: &Value| one["error"] == kind && one["by"] == "10.97.0.2";
+            errors.iter().any(says)
+        })
+    };
+    heard("hops", "time-exceeded");
+    heard("better", "redirect");
+    running.answered("wide");
+
+    // The path gets narrow, and wide again.
+    ends.far
+        .ip(&["addr", "del", "10.99.0.8/32", "dev", "dark1"]);
+    let narrow = [
+        "route",
+        "add",
+        "10.99.0.8/32",
+        "via",
+        "10.98.0.1",
+        "mtu",
+        "lock",
+        "600",
+    ];
+    ends.far.ip(&narrow);
+    heard("wide", "fragmentation-needed");
+    let incident = running.incident("wide");
+    let text = incident["trigger"]["text"].as_str().unwrap();
+    assert!(
+        text.contains("fragmentation needed, says 10.97.0.2"),
+        "{text}"
+    );
+    ends.far.ip(&["route", "del", "10.99.0.8/32"]);
+    ends.far
+        .ip(&["addr", "add", "10.99.0.8/32", "dev", "dark1"]);
+    let view = running.until("wide", "recovery", |view| view["state"] == "ok");
+    assert_eq!(view["counts"]["unsent"], 0, "{view}");
+    let (verdicts, found) = running.verdicts("hops");
+    assert!(verdicts.iter().any(|one| one == "left_refused"), "{found}");
+}
+
 /// The far end answers in a way of its own: a responder on a raw socket in place of the kernel.
 struct Responder {
     stop: Arc<AtomicBool>,

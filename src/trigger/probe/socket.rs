@@ -102,18 +102,20 @@ impl Wire {
             let filter = (!wanted).cast_signed();
             set_number(wire.as_fd(), SOL_RAW, ICMP_FILTER, filter)?;
         }
+        // "Probe" sets DF and leaves out what the kernel remembers of the path for ten minutes: a path
+        // that recovers is seen at once.
         let (level, option, never, always) = match family {
             Family::V4 => (
                 libc::IPPROTO_IP,
                 libc::IP_MTU_DISCOVER,
                 libc::IP_PMTUDISC_DONT,
-                libc::IP_PMTUDISC_DO,
+                libc::IP_PMTUDISC_PROBE,
             ),
             Family::V6 => (
                 libc::IPPROTO_IPV6,
                 libc::IPV6_MTU_DISCOVER,
                 libc::IPV6_PMTUDISC_DONT,
-                libc::IPV6_PMTUDISC_DO,
+                libc::IPV6_PMTUDISC_PROBE,
             ),
         };
         set_number(wire.as_fd(), level, option, if df { always } else { never })?;
