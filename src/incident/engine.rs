@@ -38,7 +38,7 @@ use crate::trigger::maintenance::Maintenance;
 const INTAKE: usize = 4096;
 /// Changes a slow subscriber may fall behind before it misses some.
 const CHANGES: usize = 1024;
-/// Calls to the recorder at a time.
+/// Calls to the recorder at a time, for incidents that have nothing yet and for the others.
 const CALLS: usize = 8;
 /// How long stopping may take.
 const STOP_LIMIT: Duration = Duration::from_millis(900);
@@ -148,7 +148,9 @@ pub(super) struct Engine {
     pub(super) reserve: Reserve,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
-    /// Room for calls to the recorder.
+    /// Room for the calls that freeze an incident's first packets: they wait for no repetition.
+    pub(super) first_calls: Semaphore,
+    /// Room for the calls that repeat a pin.
     pub(super) calls: Semaphore,
     /// One seal at a time: it is the disk's work.
     pub(super) seals: Semaphore,
@@ -296,7 +298,7 @@ impl Engine {
 /// The incidents, for everybody who shows, exports or feeds them. Cheap to clone.
 #[derive(Clone)]
 pub struct Incidents {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     intake: Intake,
 }
 
@@ -358,6 +360,7 @@ impl Incidents {
             reserve,
             stop,
             tasks: TaskTracker::new(),
+            first_calls: Semaphore::new(CALLS),
             calls: Semaphore::new(CALLS),
             seals: Semaphore::new(1),
             house: Notify::new(),

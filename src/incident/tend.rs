@@ -38,14 +38,20 @@ pub(super) fn spawn(engine: &Arc<Engine>, id: IncidentId) {
     engine.tasks.spawn(task);
 }
 
-/// When the folder was last brought up to date.
-#[derive(Debug, Default)]
-struct Notes(Option<Instant>);
+/// How far the folder is.
+#[derive(Debug)]
+struct Notes {
+    /// When what joined was last written down.
+    written: Option<Instant>,
+    /// Whether the recorder was asked for it before, if need be by a server that died since.
+    pinned: bool,
+}
 
 impl Notes {
     /// Whether it is time again, with so many incidents at once.
     fn are_due(&self, incidents: usize) -> bool {
-        self.0.is_none_or(|at| at.elapsed() >= unwritten(incidents))
+        self.written
+            .is_none_or(|at| at.elapsed() >= unwritten(incidents))
     }
 }
 
@@ -62,7 +68,10 @@ enum Round {
 async fn tend(engine: Arc<Engine>, id: IncidentId) {
     let mut backoff = BACKOFF;
     let mut shown = 1;
-    let mut notes = Notes::default();
+    let mut notes = Notes {
+        written: None,
+        pinned: engine.path(&id).is_dir(),
+    };
     loop {
         let Some((incident, desk, wake)) = engine.table().items.get(&id).map(|item| {
             (
@@ -159,7 +168,13 @@ async fn collect(
     notes: &mut Notes,
 ) -> Round {
     let window = incident.window;
-    let Ok(_room) = engine.calls.acquire().await else {
+    // In a flood, pins that are repeated must not keep new incidents from theirs: the ring rotates.
+    let queue = if notes.pinned {
+        &engine.calls
+    } else {
+        &engine.first_calls
+    };
+    let Ok(_room) = queue.acquire().await else {
         return Round::Done;
     };
     let over = Timestamp::now() >= window.to;
@@ -176,12 +191,13 @@ async fn collect(
         return Round::Wait(BACKOFF);
     };
     match written {
-        Some(Ok(true)) => notes.0 = Some(Instant::now()),
+        Some(Ok(true)) => notes.written = Some(Instant::now()),
         Some(Err(error)) => {
             tracing::error!(incident = %id, %error, "cannot write to the incident's folder");
         }
         Some(Ok(false)) | None => {}
     }
+    notes.pinned |= pinned.is_ok();
     match pinned {
         Err(error) => Round::Retry(reason("recorder_unreachable", None, &error.to_string())),
         Ok(report) if report.complete && over => {

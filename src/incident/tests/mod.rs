@@ -6,6 +6,7 @@ mod site;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -157,6 +158,20 @@ async fn a_recorder_that_is_away_is_waited_for_and_named() {
     site.up.store(true, Ordering::SeqCst);
     let sealed = server.sealed(&id).await;
     assert_eq!(sealed.completeness.verdict, Verdict::Complete);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_incident_does_not_wait_for_the_pins_of_others() {
+    let site = Site::new();
+    let mut server = site.open();
+    let engine = Arc::clone(&server.incidents.engine);
+    let all = u32::try_from(engine.calls.available_permits()).unwrap();
+    let repeating = engine.calls.acquire_many(all).await.unwrap();
+    let id = server.submit(site.trigger("db")).await.incident;
+    let sealed = server.sealed(&id).await;
+    assert_eq!(sealed.completeness.verdict, Verdict::Complete);
+    drop(repeating);
     server.stop().await;
 }
 
