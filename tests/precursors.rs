@@ -57,9 +57,11 @@ fn false_signs_are_rare() {
     for kind in Kind::ALL {
         let score = scored(kind, 1, 2);
         assert!(score.false_per_week() <= 2.0, "{kind:?}: {score:?}");
+        assert!(score.false_in_first() <= 2.0, "{kind:?}: {score:?}");
         all.add(&score);
     }
     assert!(all.false_per_week() < 1.0, "{all:?}");
+    assert!(all.false_in_first() < 1.0, "{all:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Early signs measured: the detector beside fixed thresholds and SmokePing's kinds of matchers on
 //! simulated links. `make bench-precursor`; prints Markdown.
 //!
-//! `ARGS="--seed 7 --targets 40 --weeks 3 --interval 1"` are the defaults.
+//! `ARGS="--seed 7 --targets 40 --weeks 3 --interval 1"` are the defaults; `--only wirewitness` leaves
+//! the others out.
 
 #![expect(
     clippy::print_stdout,
@@ -17,6 +18,7 @@ mod rivals;
 mod score;
 
 use links::Kind;
+use rivals::Watcher;
 use score::{Score, median, play, watchers};
 
 struct Options {
@@ -24,30 +26,41 @@ struct Options {
     targets: u64,
     weeks: u32,
     interval: f64,
+    only: String,
+}
+
+impl Options {
+    fn watchers(&self) -> Vec<(&'static str, Box<dyn Watcher>)> {
+        let mut watchers = watchers(self.interval);
+        watchers.retain(|(name, _)| name.contains(&self.only));
+        watchers
+    }
 }
 
 fn options() -> Options {
     let given: Vec<String> = std::env::args().collect();
-    let of = |name: &str, usual: f64| {
+    let text = |name: &str| {
         let place = given.iter().position(|arg| arg == name);
-        let value = place.and_then(|place| given.get(place + 1));
-        value.and_then(|value| value.parse().ok()).unwrap_or(usual)
+        place.and_then(|place| given.get(place + 1))
+    };
+    let of = |name: &str, usual: f64| {
+        let value = text(name).and_then(|value| value.parse().ok());
+        value.unwrap_or(usual)
     };
     Options {
         seed: of("--seed", 7.0) as u64,
         targets: of("--targets", 40.0) as u64,
         weeks: of("--weeks", 3.0) as u32,
         interval: of("--interval", 1.0),
+        only: text("--only").cloned().unwrap_or_default(),
     }
 }
 
 fn main() {
     let options = options();
     let interval = options.interval;
-    let names: Vec<&str> = watchers(options.interval)
-        .iter()
-        .map(|(name, _)| *name)
-        .collect();
+    let watchers = options.watchers();
+    let names: Vec<&str> = watchers.iter().map(|(name, _)| *name).collect();
     println!(
         "Seed {}, {} targets of each kind for {} weeks each, a probe every {} s.\n",
         options.seed, options.targets, options.weeks, options.interval
@@ -57,7 +70,7 @@ fn main() {
         let mut scores = vec![Score::default(); names.len()];
         for target in 0..options.targets {
             let seed = options.seed.wrapping_mul(1_000_003) ^ (target << 8) ^ kind as u64;
-            let played = play(kind, seed, options.weeks, interval, watchers(interval));
+            let played = play(kind, seed, options.weeks, interval, options.watchers());
             for (score, played) in scores.iter_mut().zip(&played) {
                 score.add(played);
             }

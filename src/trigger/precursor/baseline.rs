@@ -55,6 +55,24 @@ pub struct Compared {
     pub score: f64,
 }
 
+impl Compared {
+    /// The same beside what the last days showed at this time, where that is more: up to there it is
+    /// no news.
+    #[must_use]
+    pub fn beyond(self, seen: Option<f64>) -> Self {
+        let known = seen.map_or(0.0, |seen| (seen - self.usual).max(0.0));
+        if self.above <= 0.0 || known <= 0.0 {
+            return self;
+        }
+        let above = (self.above - known).max(0.0);
+        Self {
+            above,
+            score: self.score * above / self.above,
+            ..self
+        }
+    }
+}
+
 /// How fast a baseline learns when a block comes every `span`.
 pub fn pace(span: Duration) -> Pace {
     let per = |time: Duration| (time.as_secs_f64() / span.as_secs_f64().max(1e-3)).max(2.0);
@@ -146,5 +164,23 @@ mod tests {
         baseline.rebase(0.5);
         let compared = baseline.compare(at, 3.5, 0.0, pace);
         assert!(compared.above.abs() < 0.15);
+    }
+
+    #[test]
+    fn what_the_last_days_showed_is_no_news() {
+        let more = Compared {
+            usual: 3.0,
+            above: 1.0,
+            score: 8.0,
+        };
+        let is = |seen, score: f64| (more.beyond(seen).score - score).abs() < 1e-9;
+        assert!(is(None, 8.0) && is(Some(2.0), 8.0) && is(Some(3.0), 8.0));
+        assert!(is(Some(3.5), 4.0) && is(Some(4.0), 0.0) && is(Some(9.0), 0.0));
+        let less = Compared {
+            above: -1.0,
+            score: -8.0,
+            ..more
+        };
+        assert_eq!(less.beyond(Some(9.0)), less);
     }
 }

@@ -11,7 +11,7 @@ use super::config::{PrecursorConfig, Sensitivity};
 use super::hops::Hops;
 use super::hysteresis::Hysteresis;
 use super::icmp::Errors;
-use super::loss::{self, BURST, LossEvidence, TREND};
+use super::loss::{self, BURST, GAPS, LossEvidence, TREND};
 use super::memory::Memory;
 use super::seasonal::Pace;
 use super::sign::{Edge, Fate, Observation, Sign, SignKind};
@@ -36,6 +36,9 @@ const CALM_BLOCKS: u32 = 12;
 const CALM_PROBES: u32 = 60;
 /// What differs for so long is the new usual.
 const NEW_USUAL: Duration = Duration::from_hours(4);
+/// Until every hour of the week was seen once, what came once at a time of day is no news; then what
+/// came twice in three days.
+const YOUNG: Duration = Duration::from_hours(8 * 24);
 /// Nothing sent for so many intervals: what was collected is worth nothing.
 const GAP_INTERVALS: u32 = 20;
 
@@ -46,6 +49,7 @@ pub struct Detector {
     interval: Duration,
     pace: Pace,
     warm_up_blocks: u64,
+    young_blocks: u64,
     loss_threshold: f64,
     memory: Memory,
     gatherer: Gatherer,
@@ -53,8 +57,9 @@ pub struct Detector {
     spread: Watch,
     burst: LossWatch,
     trend: LossWatch,
+    gaps: LossEvidence,
     usual_loss: f64,
-    lost_before: bool,
+    lost_in_a_row: u32,
     last_sent: Option<Timestamp>,
     hops: Hops,
     errors: Errors,
@@ -66,6 +71,8 @@ struct Watch {
     change: Change,
     /// The smoothed difference from the usual, a logarithm.
     above: f64,
+    /// The part of it that the last days did not show at this time.
+    news: f64,
     sign: Hysteresis,
 }
 
@@ -81,12 +88,31 @@ impl Watch {
         Self {
             change: Change::default(),
             above: 0.0,
+            news: 0.0,
             sign: Hysteresis::new(CALM_BLOCKS),
         }
     }
 
-    fn stands(&self) -> bool {
-        self.sign.since().is_some()
+    /// Takes in a block, beside what is usual and beside the last days.
+    fn add(&mut self, from: Timestamp, compared: Compared, news: Compared, cap: f64) {
+        self.above += SMOOTH * (compared.above - self.above);
+        self.news += SMOOTH * (news.above - self.news);
+        self.change.add(from, news.score, cap);
+    }
+
+    /// What stands for long is usual from now on; by how much it differed.
+    fn settle(&mut self, at: Timestamp) -> Option<f64> {
+        let since = self.sign.since()?;
+        if at.since(since) <= NEW_USUAL {
+            return None;
+        }
+        (self.change, self.news) = (Change::default(), 0.0);
+        Some(std::mem::take(&mut self.above))
+    }
+
+    /// Whether it is far from usual, told or no news.
+    fn differs(&self, least: f64, ready: bool) -> bool {
+        self.sign.since().is_some() || ready && self.above >= least
     }
 }
 
@@ -95,12 +121,16 @@ impl Detector {
     pub fn new(config: &PrecursorConfig, interval: Duration, memory: Memory) -> Self {
         let gatherer = Gatherer::new(interval);
         let span = interval.saturating_mul(gatherer.probes_each());
-        let blocks = config.warm_up.as_nanos() / span.as_nanos().max(1);
+        let blocks = |time: Duration| {
+            let blocks = time.as_nanos() / span.as_nanos().max(1);
+            u64::try_from(blocks).unwrap_or(u64::MAX)
+        };
         Self {
             sensitivity: config.sensitivity,
             interval,
             pace: baseline::pace(span),
-            warm_up_blocks: u64::try_from(blocks).unwrap_or(u64::MAX).max(30),
+            warm_up_blocks: blocks(config.warm_up).max(30),
+            young_blocks: blocks(YOUNG),
             loss_threshold: loss::threshold(interval, config.sensitivity.chance_per_week()),
             memory,
             gatherer,
@@ -114,8 +144,9 @@ impl Detector {
                 evidence: LossEvidence::new(TREND),
                 sign: Hysteresis::new(CALM_PROBES * 5),
             },
+            gaps: LossEvidence::new(GAPS),
             usual_loss: 0.0,
-            lost_before: false,
+            lost_in_a_row: 0,
             last_sent: None,
             hops: Hops::new(),
             errors: Errors::new(),
@@ -130,6 +161,15 @@ impl Detector {
     /// Whether the warm-up is over.
     pub const fn is_ready(&self) -> bool {
         self.memory.blocks >= self.warm_up_blocks
+    }
+
+    /// On how many of the last days something must have come at this time to be no news.
+    const fn days_needed(&self) -> usize {
+        if self.memory.blocks < self.young_blocks {
+            1
+        } else {
+            2
+        }
     }
 
     /// Takes in what was learned about a probe; the signs that begin or end with it.
@@ -170,80 +210,87 @@ impl Detector {
             self.spread.change = Change::default();
             self.burst.evidence = LossEvidence::new(BURST);
             self.trend.evidence = LossEvidence::new(TREND);
+            self.gaps = LossEvidence::new(GAPS);
         }
         self.last_sent = self.last_sent.max(Some(sent));
     }
 
     fn observe_loss(&mut self, sent: Timestamp, lost: bool, signs: &mut Vec<Sign>) {
-        let ready = self.is_ready();
-        let (threshold, usual) = (self.loss_threshold, self.usual_loss);
+        self.lost_in_a_row = if lost {
+            self.lost_in_a_row.saturating_add(1)
+        } else {
+            0
+        };
+        let (row, usual, enough) = (self.lost_in_a_row, self.usual_loss, self.loss_threshold);
+        self.burst.evidence.add(sent, lost, usual, enough);
         // A trend counts how often it is lost, not for how long.
-        let begins = lost && !self.lost_before;
-        self.lost_before = lost;
-        let both = [
-            (SignKind::LossBurst, &mut self.burst, lost),
-            (SignKind::LossTrend, &mut self.trend, begins),
-        ];
-        for (kind, watch, lost) in both {
-            watch.evidence.add(sent, lost, usual, threshold);
-            let alarm = watch.evidence.reaches(threshold).filter(|_| ready);
-            let calm = watch.evidence.is_none();
-            if let Some((edge, since)) = watch.sign.step(sent, alarm, calm) {
-                let usual = usual * 100.0;
-                let text = match edge {
-                    Edge::Raised => {
-                        let (lost, of) = watch.evidence.counts();
-                        format!("{lost} of {of} probes lost, usual {usual:.1} % at this hour")
-                    }
-                    Edge::Cleared => format!("loss is as usual, {usual:.1} % at this hour"),
-                };
-                signs.push(sign(kind, sent, (edge, since, text)));
-            }
-        }
+        self.trend.evidence.add(sent, row == 1, usual, enough);
+        self.gaps
+            .add(sent, row == 2, loss::usual_gaps(usual), enough);
+        let (burst, trend, gaps) = (self.burst.evidence, self.trend.evidence, self.gaps);
+        let ready = self.is_ready();
+        let alarm = |of: LossEvidence| of.reaches(enough).filter(|_| ready);
+        let told = self.burst.sign.step(sent, alarm(burst), burst.is_none());
+        let text = || describe_losses(burst, usual);
+        signs.extend(told.map(|told| loss_sign(SignKind::LossBurst, sent, told, usual, text)));
+        let quiet = trend.is_none() && gaps.is_none();
+        let told = self
+            .trend
+            .sign
+            .step(sent, alarm(trend).or(alarm(gaps)), quiet);
+        let text = || match alarm(trend) {
+            Some(_) => describe_losses(trend, usual),
+            None => describe_gaps(gaps, usual),
+        };
+        signs.extend(told.map(|told| loss_sign(SignKind::LossTrend, sent, told, usual, text)));
     }
 
     fn observe_block(&mut self, block: &Block, signs: &mut Vec<Sign>) {
         let (at, pace) = (block.from, self.pace);
-        let usual = self.memory.loss.usual(at, pace);
+        let on = self.days_needed();
+        let usual = self.memory.loss.usual(at, pace).value;
+        let seen = self.memory.days.loss.highest_mean(at, on);
+        self.usual_loss = usual.max(seen.unwrap_or_default()).clamp(0.0, 1.0);
         self.memory.loss.learn(at, block.lost, 1.0, pace, false);
-        self.usual_loss = usual.value.clamp(0.0, 1.0);
+        self.memory.days.loss.learn(at, block.lost);
         self.memory.blocks = self.memory.blocks.saturating_add(1);
         self.memory.last = block.to;
         let Some((median, spread)) = block.rtt_ms else {
             return;
         };
-        signs.extend(self.observe_level(block, median));
-        signs.extend(self.observe_spread(block, spread));
-        let frozen = self.level.stands() || self.spread.stands();
+        signs.extend(self.observe_level(block, median, on));
+        signs.extend(self.observe_spread(block, spread, on));
+        let ready = self.is_ready();
+        let frozen = self
+            .level
+            .differs(self.sensitivity.level_ratio().ln(), ready)
+            || self
+                .spread
+                .differs(self.sensitivity.spread_ratio().ln(), ready);
         self.memory.level.learn(at, figure(median), pace, frozen);
         self.memory.spread.learn(at, figure(spread), pace, frozen);
     }
 
-    fn observe_level(&mut self, block: &Block, median: f64) -> Option<Sign> {
-        let baseline = &self.memory.level;
-        let compared = baseline.compare(block.from, figure(median), LEVEL_FLOOR, self.pace);
+    fn observe_level(&mut self, block: &Block, median: f64, on: usize) -> Option<Sign> {
+        let (at, baseline) = (block.from, &self.memory.level);
+        let compared = baseline.compare(at, figure(median), LEVEL_FLOOR, self.pace);
         let (ready, enough) = (self.is_ready(), self.sensitivity.evidence());
         let least = self.sensitivity.level_ratio().ln();
         let watch = &mut self.level;
-        watch.above += SMOOTH * (compared.above - watch.above);
-        watch
-            .change
-            .add(block.from, compared.score, enough * FALL_EVIDENCE);
-        let usual_ms = milliseconds(compared.usual);
-        let now_ms = milliseconds(compared.usual + watch.above);
-        let matters = watch.above.abs() >= least && (now_ms - usual_ms).abs() >= LEVEL_RISE_MS;
-        let change = watch.change.more(enough).filter(|_| watch.above > 0.0);
+        let days = &mut self.memory.days.level;
+        let news = compared.beyond(days.highest(at, on));
+        watch.add(at, compared, news, enough * FALL_EVIDENCE);
+        let now = compared.usual + watch.above;
+        days.learn(at, now);
+        let (now_ms, usual_ms) = (milliseconds(now), milliseconds(compared.usual));
+        let matters = watch.news.abs() >= least && (now_ms - usual_ms).abs() >= LEVEL_RISE_MS;
+        let change = watch.change.more(enough).filter(|_| watch.news > 0.0);
         let change = change.or(watch.change.less(enough * FALL_EVIDENCE));
         let alarm = change.filter(|_| matters && ready);
         let calm = watch.above.abs() < least * 0.6 || (now_ms - usual_ms).abs() < LEVEL_RISE_MS;
         let told = watch.sign.step(block.to, alarm, calm);
-        if watch
-            .sign
-            .since()
-            .is_some_and(|since| block.to.since(since) > NEW_USUAL)
-        {
-            self.memory.level.rebase(watch.above);
-            (watch.change, watch.above) = (Change::default(), 0.0);
+        if let Some(above) = watch.settle(block.to) {
+            self.memory.level.rebase(above);
         }
         let (edge, since) = told?;
         let text = match edge {
@@ -253,29 +300,25 @@ impl Detector {
         Some(sign(SignKind::RttLevel, block.to, (edge, since, text)))
     }
 
-    fn observe_spread(&mut self, block: &Block, spread: f64) -> Option<Sign> {
-        let baseline = &self.memory.spread;
-        let compared: Compared =
-            baseline.compare(block.from, figure(spread), SPREAD_FLOOR, self.pace);
+    fn observe_spread(&mut self, block: &Block, spread: f64, on: usize) -> Option<Sign> {
+        let (at, baseline) = (block.from, &self.memory.spread);
+        let compared = baseline.compare(at, figure(spread), SPREAD_FLOOR, self.pace);
         let ready = self.is_ready();
         let enough = self.sensitivity.evidence() * SPREAD_EVIDENCE;
         let least = self.sensitivity.spread_ratio().ln();
         let watch = &mut self.spread;
-        watch.above += SMOOTH * (compared.above - watch.above);
-        watch.change.add(block.from, compared.score, enough);
-        let usual_ms = milliseconds(compared.usual);
-        let now_ms = milliseconds(compared.usual + watch.above);
-        let matters = watch.above >= least && now_ms - usual_ms >= SPREAD_RISE_MS;
+        let days = &mut self.memory.days.spread;
+        let news = compared.beyond(days.highest(at, on));
+        watch.add(at, compared, news, enough);
+        let now = compared.usual + watch.above;
+        days.learn(at, now);
+        let (now_ms, usual_ms) = (milliseconds(now), milliseconds(compared.usual));
+        let matters = watch.news >= least && now_ms - usual_ms >= SPREAD_RISE_MS;
         let alarm = watch.change.more(enough).filter(|_| matters && ready);
         let calm = watch.above < least * 0.6;
         let told = watch.sign.step(block.to, alarm, calm);
-        if watch
-            .sign
-            .since()
-            .is_some_and(|since| block.to.since(since) > NEW_USUAL)
-        {
-            self.memory.spread.rebase(watch.above);
-            (watch.change, watch.above) = (Change::default(), 0.0);
+        if let Some(above) = watch.settle(block.to) {
+            self.memory.spread.rebase(above);
         }
         let (edge, since) = told?;
         let text = match edge {
@@ -299,6 +342,30 @@ fn milliseconds(figure: f64) -> f64 {
 fn describe(what: &str, now_ms: f64, usual_ms: f64, span: Duration) -> String {
     let span = humantime::format_duration(Duration::from_secs(span.as_secs()));
     format!("{what} {now_ms:.1} ms, usual {usual_ms:.1} ms at this hour, for {span}")
+}
+
+fn describe_losses(evidence: LossEvidence, usual: f64) -> String {
+    let ((lost, of), usual) = (evidence.counts(), usual * 100.0);
+    format!("{lost} of {of} probes lost, usual {usual:.1} % at this hour")
+}
+
+fn describe_gaps(evidence: LossEvidence, usual: f64) -> String {
+    let ((gaps, of), usual) = (evidence.counts(), usual * 100.0);
+    format!("{gaps} gaps of two or more in {of} probes, usual {usual:.1} % lost at this hour")
+}
+
+fn loss_sign(
+    kind: SignKind,
+    at: Timestamp,
+    (edge, since): (Edge, Timestamp),
+    usual: f64,
+    raised: impl Fn() -> String,
+) -> Sign {
+    let text = match edge {
+        Edge::Raised => raised(),
+        Edge::Cleared => format!("loss is as usual, {:.1} % at this hour", usual * 100.0),
+    };
+    sign(kind, at, (edge, since, text))
 }
 
 fn sign(kind: SignKind, at: Timestamp, (edge, since, text): (Edge, Timestamp, String)) -> Sign {
@@ -440,6 +507,22 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_goes_away_for_two_seconds_over_and_over_is_told() {
+        let mut path = Path::new();
+        path.quiet(50 * 3600);
+        let signs = path.play(1200, |second, noise| {
+            (second % 120 > 1).then_some(11.0 + 2.0 * noise)
+        });
+        assert_eq!(kinds(&signs)[..1], [(SignKind::LossTrend, Edge::Raised)]);
+        let sign = &signs[0];
+        assert!(sign.text.contains(" gaps of two or more in "), "{sign:?}");
+        assert!(
+            sign.at.since(sign.since) < Duration::from_mins(15),
+            "{sign:?}"
+        );
+    }
+
+    #[test]
     fn a_few_strange_seconds_are_nothing() {
         let mut path = Path::new();
         path.quiet(7200);
@@ -456,6 +539,40 @@ mod tests {
         let signs = path.play(6 * 3600, |_, noise| Some(30.0 + 2.0 * noise));
         let level = (SignKind::RttLevel, Edge::Raised);
         assert_eq!(kinds(&signs), [level, (SignKind::RttLevel, Edge::Cleared)]);
+    }
+
+    #[test]
+    fn what_comes_every_night_is_told_once() {
+        let mut path = Path::new();
+        let night = |path: &mut Path| {
+            path.quiet(22 * 3600);
+            path.play(3600, |_, noise| Some(70.0 + 10.0 * noise))
+        };
+        let level = (SignKind::RttLevel, Edge::Raised);
+        assert_eq!(kinds(&night(&mut path))[..1], [level]);
+        for _ in 0..3 {
+            path.quiet(3600);
+            assert_eq!(night(&mut path), []);
+        }
+        path.quiet(3600);
+        path.quiet(22 * 3600);
+        let worse = path.play(3600, |_, noise| Some(300.0 + 20.0 * noise));
+        assert_eq!(kinds(&worse)[..1], [level], "more than any night before");
+    }
+
+    #[test]
+    fn losses_of_every_day_are_told_once() {
+        let mut path = Path::new();
+        let day = |path: &mut Path| {
+            path.quiet(14 * 3600);
+            path.play(10 * 3600, |second, noise| {
+                (second % 12 != 5).then_some(11.0 + 2.0 * noise)
+            })
+        };
+        assert!(!day(&mut path).is_empty());
+        for _ in 0..3 {
+            assert_eq!(day(&mut path), []);
+        }
     }
 
     #[test]

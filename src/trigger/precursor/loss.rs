@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// No path is believed to lose less than this.
+/// No path is believed to lose less often than this.
 const RATE_MIN: f64 = 0.001;
 /// No rate of loss is usual beyond this.
 const RATE_MAX: f64 = 0.6;
@@ -14,6 +14,8 @@ const WEEK: Duration = Duration::from_hours(168);
 /// What rate of loss is looked for, beside the usual one.
 #[derive(Debug, Clone, Copy)]
 pub struct Worse {
+    /// The usual one is believed to be no lower.
+    pub usual_min: f64,
     /// At least so high.
     pub least: f64,
     /// And at least so many times the usual.
@@ -22,14 +24,25 @@ pub struct Worse {
 
 /// Several losses close together.
 pub const BURST: Worse = Worse {
+    usual_min: RATE_MIN,
     least: 0.25,
     times: 4.0,
 };
 /// Single losses more often.
 pub const TREND: Worse = Worse {
+    usual_min: RATE_MIN,
     least: 0.02,
     times: 4.0,
 };
+/// Gaps of two or more losses in a row, over and over. By themselves, since losses of chance rarely
+/// follow each other: so a link that goes away for two seconds every few minutes is seen soon.
+pub const GAPS: Worse = Worse {
+    usual_min: 0.000_05,
+    least: 0.005,
+    times: 4.0,
+};
+/// After a loss the next probe is lost at least so often: losses come in pairs now and then.
+const AGAIN: f64 = 0.2;
 
 /// The collected evidence for one worse rate.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +61,11 @@ pub fn threshold(interval: Duration, alarms: f64) -> f64 {
     (probes / alarms).ln().max(6.0)
 }
 
+/// How often a gap begins at a usual rate of loss.
+pub fn usual_gaps(usual: f64) -> f64 {
+    usual * usual.max(AGAIN)
+}
+
 impl LossEvidence {
     /// Nothing collected.
     pub const fn new(worse: Worse) -> Self {
@@ -62,7 +80,7 @@ impl LossEvidence {
 
     /// Takes in a probe; `usual` is the usual rate of loss, 0 to 1.
     pub fn add(&mut self, sent: Timestamp, lost: bool, usual: f64, threshold: f64) {
-        let usual = usual.clamp(RATE_MIN, RATE_MAX);
+        let usual = usual.clamp(self.worse.usual_min, RATE_MAX);
         let worse = (usual * self.worse.times).max(self.worse.least).min(0.95);
         self.sum += if lost {
             (worse / usual).ln()
@@ -113,6 +131,14 @@ mod tests {
         assert_eq!(play(BURST, 0.0, |s| s % 200 == 0), None);
         assert_eq!(play(BURST, 0.0, |s| s == 5 || s == 6), None);
         assert!(play(BURST, 0.0, |s| [5, 8, 12, 14].contains(&s)).is_some());
+    }
+
+    #[test]
+    fn gaps_over_and_over_are_told_from_pairs_by_chance() {
+        let gaps = |usual, every: u64| play(GAPS, usual_gaps(usual), |s| s % every == 1);
+        assert!(gaps(0.000_3, 120).is_some_and(|second| second < 600));
+        assert_eq!(gaps(0.000_3, 900), None);
+        assert_eq!(gaps(0.08, 60), None, "where echoes are limited");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 use super::baseline::Baseline;
+use super::days::Days;
 use super::hops::KnownHops;
 use super::icmp::KnownErrors;
 use super::seasonal::Seasonal;
@@ -30,6 +31,27 @@ pub struct Memory {
     pub(super) loss: Seasonal,
     pub(super) hops: KnownHops,
     pub(super) errors: KnownErrors,
+    /// The last days; not in what was saved before it was learned.
+    #[serde(default)]
+    pub(super) days: LastDays,
+}
+
+/// What the last days showed of each figure.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct LastDays {
+    /// Smoothed, as in [`Memory::level`].
+    pub(super) level: Days,
+    /// Smoothed, as in [`Memory::spread`].
+    pub(super) spread: Days,
+    pub(super) loss: Days,
+}
+
+impl LastDays {
+    fn is_sound(&self) -> bool {
+        [&self.level, &self.spread, &self.loss]
+            .into_iter()
+            .all(Days::is_sound)
+    }
 }
 
 /// Why a saved memory cannot be used.
@@ -61,6 +83,7 @@ impl Memory {
             loss: Seasonal::new(0.0),
             hops: KnownHops::default(),
             errors: KnownErrors::default(),
+            days: LastDays::default(),
         }
     }
 
@@ -82,7 +105,8 @@ impl Memory {
             && memory.spread.is_sound()
             && memory.loss.is_sound()
             && memory.hops.is_sound()
-            && memory.errors.is_sound();
+            && memory.errors.is_sound()
+            && memory.days.is_sound();
         if sound {
             Ok(memory)
         } else {

@@ -15,6 +15,7 @@ pub mod baseline;
 pub mod block;
 pub mod change;
 pub mod config;
+pub mod days;
 pub mod detector;
 pub mod hops;
 pub mod hysteresis;
