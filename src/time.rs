@@ -69,6 +69,12 @@ impl Timestamp {
         let ns = i64::try_from(self.0).unwrap_or(i64::MAX);
         DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true)
     }
+
+    /// The same to the second, for people: `2026-11-23T10:02:11Z`.
+    pub fn to_rfc3339_seconds(self) -> String {
+        let ns = i64::try_from(self.0).unwrap_or(i64::MAX);
+        DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
 }
 
 impl fmt::Display for Timestamp {

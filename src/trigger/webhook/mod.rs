@@ -156,8 +156,8 @@ impl Hook {
                 if !events.is_empty() {
                     self.handle.count(Count::Matched);
                 }
-                self.handle
-                    .set(SourceState::Ok, format!("last call {received}"));
+                let detail = format!("last call {}", received.to_rfc3339_seconds());
+                self.handle.set(SourceState::Ok, detail);
             }
             Err(BodyError::TooLarge) => self.handle.count(Count::Oversized),
             Err(_) => self.handle.count(Count::Malformed),
