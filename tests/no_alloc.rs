@@ -138,6 +138,7 @@ fn writing_packets_samples_and_segments_allocates_nothing() {
         events,
         next_number: 0,
         patient: true,
+        sync: Duration::from_secs(1),
         start: Timestamp::from_ns(1),
     });
     writer.set_header(vec![0; 256], Timestamp::from_ns(1));

@@ -27,8 +27,8 @@ use crate::time::Timestamp;
 
 /// How long to wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long a whole segment that nobody waits for may wait for others, to be made durable together.
-const LINGER: Duration = Duration::from_millis(100);
+/// The longest that a whole segment may wait for others, to be made durable together.
+const LINGER: Duration = Duration::from_millis(500);
 /// Steps taken together.
 const BATCH: usize = 64;
 
@@ -53,6 +53,8 @@ pub struct Keeper {
     pub seconds: Mutex<SecondsLog>,
     /// Bytes reserved for a segment.
     pub segment_bytes: u64,
+    /// How long a whole segment that nobody waits for may wait for others.
+    pub linger: Duration,
     /// Closed when the recorder stops: a write that fails then is left to the next start.
     pub stopping: Receiver<()>,
 }
@@ -85,6 +87,11 @@ struct Underway {
     counted: bool,
 }
 
+/// The same for packets that are to be durable after `sync`: they are as old as half of it.
+pub fn linger(sync: Duration) -> Duration {
+    LINGER.min(sync / 2)
+}
+
 impl Keeper {
     /// Makes durable until the pump ends.
     pub fn run(self) {
@@ -103,7 +110,7 @@ impl Keeper {
         let first = self.steps.recv().ok()?;
         // Not on the steps: each would wake it, for nothing.
         if !first.is_urgent() && !pump::are_scarce(&self.free) && self.steps.len() < BATCH {
-            self.hurry.recv_timeout(LINGER).unwrap_or_default();
+            self.hurry.recv_timeout(self.linger).unwrap_or_default();
         }
         let more = self.steps.try_iter().take(BATCH - 1);
         Some(std::iter::once(first).chain(more).collect())
@@ -194,7 +201,7 @@ impl Keeper {
     }
 
     /// Answers who waits; on failure they see their channel close.
-    fn answer(&self, secure: bool, Due { at, done }: Due) {
+    fn answer(&self, secure: bool, Due { at, done, .. }: Due) {
         if !secure {
             return;
         }

@@ -62,7 +62,6 @@ pub(super) struct Live<'a> {
     pending_seal: bool,
     /// When the oldest pending flush came in.
     asked: Option<(Instant, Timestamp)>,
-    last_flush: Instant,
     rates: (Instant, Counters),
     down: bool,
     /// Whether packets were taken since the last sleep.
@@ -95,7 +94,6 @@ impl<'a> Live<'a> {
             pending: Vec::new(),
             pending_seal: false,
             asked: None,
-            last_flush: now,
             rates: (now, counters),
             down: false,
             busy: false,
@@ -142,7 +140,7 @@ impl<'a> Live<'a> {
     /// Whether something should go to disk: packets after `sync`, and, on a quiet link, now and then
     /// the statement that it was quiet.
     fn is_due(&self, sync: Duration, idle: bool) -> bool {
-        let since = self.last_flush.elapsed();
+        let since = self.capturer.writer.since_flush();
         let quiet = idle && !self.down && since >= HEARTBEAT;
         quiet || (self.capturer.writer.is_dirty() && since >= sync)
     }
@@ -174,7 +172,7 @@ impl<'a> Live<'a> {
         let report = REPORT.saturating_sub(self.rates.0.elapsed());
         if self.capturer.writer.is_dirty() {
             let sync = self.capturer.options.sync;
-            return report.min(sync.saturating_sub(self.last_flush.elapsed()));
+            return report.min(sync.saturating_sub(self.capturer.writer.since_flush()));
         }
         report
     }
@@ -218,7 +216,6 @@ impl<'a> Live<'a> {
         }
         finish(&mut self.capturer.writer, at, self.pending_seal, done);
         self.pending_seal = false;
-        self.last_flush = Instant::now();
     }
 
     /// Lets the keeper write what is there. With an empty buffer that is everything up to now;
@@ -237,7 +234,6 @@ impl<'a> Live<'a> {
         };
         let at = self.vouched(at);
         self.capturer.writer.flush(at, Vec::new());
-        self.last_flush = Instant::now();
     }
 
     /// Up to when a sample at `at` may vouch: not beyond the moment the link went down.

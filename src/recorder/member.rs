@@ -12,7 +12,7 @@ use crate::recorder::capture::{Capturer, Command};
 use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Lead;
-use crate::recorder::keeper::Keeper;
+use crate::recorder::keeper::{self, Keeper};
 use crate::recorder::open::CaptureOptions;
 use crate::recorder::pump::Pump;
 use crate::recorder::seconds::SecondsLog;
@@ -88,6 +88,7 @@ impl Member {
             events: send,
             next_number,
             patient: config.replay.is_some(),
+            sync: config.ring.sync,
             start: common.start,
         });
         let newest = store.newest_segment().map(|name| name.first);
@@ -113,6 +114,7 @@ impl Member {
             gaps: Mutex::new(parts.gaps),
             seconds: Mutex::new(SecondsLog::new(store.folder())),
             segment_bytes: segment,
+            linger: keeper::linger(config.ring.sync),
             stopping: common.stopped.clone(),
         };
         let options = CaptureOptions::new(&config.capture, &config.ring, config.replay.clone());

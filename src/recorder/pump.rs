@@ -55,10 +55,10 @@ impl Step {
         }
     }
 
-    /// Whether somebody waits, or a look at the clock of `ring.sync` made it.
+    /// Whether somebody waits, or it is time for it after `ring.sync`.
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::Bytes { whole, due, .. } => !whole || !due.done.is_empty(),
+            Self::Bytes { due, .. } => due.soon || !due.done.is_empty(),
             Self::Remark(Remark::Nothing(_)) => true,
             Self::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
         }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -73,6 +74,7 @@ pub(super) fn rig(slots: usize, size: u64) -> Rig {
         hurry,
         free: give,
         segment_bytes: SEGMENT,
+        linger: Duration::from_millis(100),
         stopping,
     };
     Rig {
@@ -99,7 +101,8 @@ impl Rig {
         fill.seal();
         let (done, answer) = bounded(1);
         let done = vec![done];
-        let due = Due { at, done };
+        let soon = false;
+        let due = Due { at, done, soon };
         self.events.send(Event::Sealed { fill, due }).unwrap();
         answer
     }

@@ -71,6 +71,8 @@ pub struct Due {
     pub at: Timestamp,
     /// Who waits for it.
     pub done: Vec<Done>,
+    /// Whether it is time for it although nobody may wait.
+    pub soon: bool,
 }
 
 /// What is told between segments' bytes, and takes its turn among them.
@@ -119,6 +121,10 @@ pub struct SlotWriter {
     /// What is to be appended to it.
     stage: Stage,
     next_number: u64,
+    /// Packets are to be durable after so long.
+    sync: Duration,
+    /// When the keeper was last told to make everything durable.
+    flushed: Instant,
     /// Length of the slot at its last sample.
     sampled: usize,
     last_sample: Timestamp,
@@ -160,6 +166,8 @@ pub struct WriterParts {
     pub next_number: u64,
     /// Whether to wait for slots.
     pub patient: bool,
+    /// Packets are to be durable after so long.
+    pub sync: Duration,
     /// Now.
     pub start: Timestamp,
 }
@@ -176,6 +184,8 @@ impl SlotWriter {
             fill: None,
             stage: Stage::new(),
             next_number: parts.next_number,
+            sync: parts.sync,
+            flushed: Instant::now(),
             sampled: 0,
             last_sample: parts.start,
             last_packet: Timestamp::MIN,
@@ -225,6 +235,11 @@ impl SlotWriter {
     pub fn is_dirty(&self) -> bool {
         let written = |fill: &SlotFill| fill.len() + self.stage.waiting() > self.sampled;
         self.touched || self.fill.as_ref().is_some_and(written) || self.counters != self.accounted
+    }
+
+    /// How long ago the keeper was told to make everything durable.
+    pub fn since_flush(&self) -> Duration {
+        self.flushed.elapsed()
     }
 
     /// Sets what every segment begins with; a segment that began otherwise is sealed.
@@ -282,6 +297,7 @@ impl SlotWriter {
     /// is open, an empty one carries the count: a loss at the end of a burst is on record as soon
     /// as a slot is free, not when the next packet comes.
     pub fn flush(&mut self, at: Timestamp, done: Vec<Done>) {
+        self.flushed = Instant::now();
         // Behind a keeper that waits for the disk, nothing is gained by more to write: the rest of
         // the channel belongs to segments.
         if done.is_empty() && self.events.len() >= PROGRESS_MAX {
@@ -292,31 +308,49 @@ impl SlotWriter {
         }
         if !self.is_dirty() || self.fill.is_none() {
             if !done.is_empty() {
-                self.send(Remark::Nothing(Due { at, done }).into());
+                self.nothing(at, done);
             }
             return;
         }
         self.sample(at, false);
         self.send(Event::Progress {
             upto: self.sampled,
-            due: Due { at, done },
+            due: Due {
+                at,
+                done,
+                soon: true,
+            },
         });
     }
 
     /// Seals the open segment. Answers when it is durable.
+    ///
+    /// It may wait for others, to be made durable together, but for no longer than the first half of
+    /// `sync`: in the second it stands for the flush that would follow soon.
     pub fn seal(&mut self, at: Timestamp, done: Vec<Done>) {
         self.sample(at, true);
         match self.fill.take() {
             Some(mut fill) => {
                 fill.seal();
-                self.send(Event::Sealed {
-                    fill,
-                    due: Due { at, done },
-                });
+                let soon = !done.is_empty() || self.since_flush() >= self.sync / 2;
+                if soon {
+                    self.flushed = Instant::now();
+                }
+                let due = Due { at, done, soon };
+                self.send(Event::Sealed { fill, due });
             }
             None if done.is_empty() => {}
-            None => self.send(Remark::Nothing(Due { at, done }).into()),
+            None => self.nothing(at, done),
         }
+    }
+
+    fn nothing(&mut self, at: Timestamp, done: Vec<Done>) {
+        let due = Due {
+            at,
+            done,
+            soon: true,
+        };
+        self.send(Remark::Nothing(due).into());
     }
 
     /// Makes sure that a segment vouches for the time up to `at`, even if no packet came: opens an
@@ -356,6 +390,7 @@ impl SlotWriter {
     pub fn begin(&mut self, at: Timestamp) {
         self.ledger.begin(at, &self.counters);
         self.heard = at;
+        self.flushed = Instant::now();
     }
 
     /// Takes a reading of the clock: for the next sample and the next line.
@@ -542,6 +577,7 @@ mod tests {
             events: send,
             next_number: 5,
             patient: false,
+            sync: Duration::from_secs(1),
             start: at(1),
         });
         writer.set_header(vec![1; 64], at(1));
@@ -591,6 +627,27 @@ mod tests {
         assert!(seals(
             &read.bytes()[8192 - usize::try_from(last).unwrap()..]
         ));
+    }
+
+    #[test]
+    fn a_whole_segment_stands_for_the_flush_that_would_follow_soon() {
+        let mut rig = rig(3, 16384);
+        let mut sealed = |half: bool| {
+            if half {
+                rig.writer.sync = rig.writer.since_flush();
+            }
+            rig.writer.packet(at(10), 100, &[7; 100]);
+            rig.writer.seal(at(20), Vec::new());
+            let due = rig.events.try_iter().find_map(|event| match event {
+                Event::Sealed { due, .. } => Some(due.soon),
+                _ => None,
+            });
+            rig.writer.sync = Duration::from_mins(1);
+            due.unwrap()
+        };
+        assert!(!sealed(false), "just begun");
+        assert!(sealed(true));
+        assert!(!sealed(false), "just flushed");
     }
 
     #[test]

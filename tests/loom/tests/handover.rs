@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use handover_model::bounded;
 use handover_model::pcapng::isb::{SAMPLE_LEN, seals};
@@ -57,6 +58,7 @@ fn rig(count: usize, packets: usize) -> Rig {
         events: send,
         next_number: 5,
         patient: false,
+        sync: Duration::from_secs(1),
         start: at(1),
     });
     let room = (2 * BLOCK_BYTES - BLOCK_BYTES - SAMPLE_LEN) / BLOCK * BLOCK;
