@@ -270,6 +270,17 @@ fn a_killed_server_forgets_no_acknowledged_trigger() {
         let verify = site.client(&["verify", folder.to_str().unwrap()]);
         assert_eq!(verify.status.code(), Some(0), "{id}: {verify:?}");
     }
+    let figure = format!(
+        "all of {} incidents acknowledged, by answer or by being shown, sealed and whole",
+        acknowledged.len()
+    );
+    let injected = "SIGKILL while three senders call a hook and send lines, packets meanwhile";
+    record(
+        "server killed",
+        injected,
+        u64::try_from(kills).unwrap(),
+        &figure,
+    );
 }
 
 /// Fires triggers of ever new subjects until `dead`, by lines and by calls, and returns the
