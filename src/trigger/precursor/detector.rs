@@ -251,8 +251,11 @@ impl Detector {
         let usual = self.memory.loss.usual(at, pace).value;
         let seen = self.memory.days.loss.highest_mean(at, on);
         self.usual_loss = usual.max(seen.unwrap_or_default()).clamp(0.0, 1.0);
-        self.memory.loss.learn(at, block.lost, 1.0, pace, false);
-        self.memory.days.loss.learn(at, block.lost);
+        // An outage is a failure and no habit: the day after, losses at its time are news.
+        if block.lost < 1.0 {
+            self.memory.loss.learn(at, block.lost, 1.0, pace, false);
+            self.memory.days.loss.learn(at, block.lost);
+        }
         self.memory.blocks = self.memory.blocks.saturating_add(1);
         self.memory.last = block.to;
         let Some((median, spread)) = block.rtt_ms else {
@@ -573,6 +576,18 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(day(&mut path), []);
         }
+    }
+
+    #[test]
+    fn an_outage_hides_nothing_the_day_after() {
+        let mut path = Path::new();
+        path.quiet(12 * 3600);
+        path.play(1800, |_, _| None);
+        path.quiet(47 * 1800);
+        let signs = path.play(60, |second, noise| {
+            (second % 5 != 2).then_some(11.0 + 2.0 * noise)
+        });
+        assert_eq!(kinds(&signs)[0], (SignKind::LossBurst, Edge::Raised));
     }
 
     #[test]
