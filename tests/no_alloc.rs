@@ -24,10 +24,11 @@ use bytesize::ByteSize;
 use crossbeam_channel::bounded;
 use support::{Mirror, Sender, record, rounds, wait_for};
 use wirewitness::recorder::config::{CaptureConfig, RingConfig};
+use wirewitness::recorder::events::Event;
 use wirewitness::recorder::protocol::{Reply, Request};
 use wirewitness::recorder::service::{Recorder, RecorderConfig};
 use wirewitness::recorder::slots::{Slot, Slots};
-use wirewitness::recorder::writer::{Event, SlotWriter, WriterParts};
+use wirewitness::recorder::writer::{SlotWriter, WriterParts};
 use wirewitness::time::Timestamp;
 
 /// Counts what the watched thread asks for.

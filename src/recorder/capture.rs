@@ -8,12 +8,13 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use pcap::{Active, Capture, Packet, PacketHeader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::recorder::events::Done;
 use crate::recorder::fanout::Group;
 use crate::recorder::live::{End, Live};
 use crate::recorder::open::CaptureOptions;
 use crate::recorder::protocol::GapCause;
 use crate::recorder::shared::Shared;
-use crate::recorder::writer::{Done, SlotWriter};
+use crate::recorder::writer::SlotWriter;
 use crate::time::Timestamp;
 
 /// Packets taken between two looks at the commands.

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
+use crate::recorder::events::{Due, Remark};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Held;
 use crate::recorder::ledger::Second;
@@ -21,7 +22,6 @@ use crate::recorder::segment_file::{SegmentFile, sync_folder};
 use crate::recorder::shared::{Shared, lock};
 use crate::recorder::slots::Slot;
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Due, Remark};
 use crate::ring::names::SegmentName;
 use crate::time::Timestamp;
 
@@ -87,7 +87,8 @@ struct Underway {
     counted: bool,
 }
 
-/// The same for packets that are to be durable after `sync`: they are as old as half of it.
+/// How long it may wait where packets are to be durable after `sync`: those of a segment that nobody
+/// hurries are as old as half of it.
 pub fn linger(sync: Duration) -> Duration {
     LINGER.min(sync / 2)
 }
@@ -451,10 +452,10 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::recorder::events::Event;
     use crate::recorder::gaps::read_gaps;
     use crate::recorder::held::Released;
     use crate::recorder::rig::{Rig, content, name, rig};
-    use crate::recorder::writer::Event;
 
     /// What the pump wrote of one segment, whose slot it gave back since.
     fn in_doubt(rig: &Rig) -> Underway {
@@ -481,6 +482,12 @@ mod tests {
         one.file = ahead.file;
         one.origin = Origin::InDoubt;
         one
+    }
+
+    #[test]
+    fn nothing_waits_for_longer_than_sync_allows() {
+        let linger = |ms| linger(Duration::from_millis(ms)).as_millis();
+        assert_eq!([100, 1000, 60_000].map(linger), [50, 500, 500]);
     }
 
     #[test]

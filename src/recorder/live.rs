@@ -10,11 +10,11 @@ use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
 use crate::recorder::capture::{Capturer, Command, finish, wait};
 use crate::recorder::device::Device;
+use crate::recorder::events::Done;
 use crate::recorder::open::{BLOCK_TIMEOUT, segment_header};
 use crate::recorder::protocol::{GapCause, InterfaceState};
 use crate::recorder::socket;
 use crate::recorder::source::Source;
-use crate::recorder::writer::Done;
 use crate::time::Timestamp;
 
 /// Between two lines of accounting.

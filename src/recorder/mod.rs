@@ -6,7 +6,7 @@
 //!
 //! [`capture`] is one thread per interface, live or replayed, or several that share its packets
 //! ([`fanout`]), which take their packets from a `source`; [`writer`] puts packets together in a `stage` and hands
-//! them on to [`slots`], mapped memory that outlives the process; [`pump`] is a second thread that writes them to a
+//! them on to [`slots`], mapped memory that outlives the process, and says so in [`events`]; [`pump`] is a second thread that writes them to a
 //! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring, and [`held`] is the slot that both may
 //! give back; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
@@ -21,6 +21,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 mod device;
+pub mod events;
 pub mod fanout;
 pub mod gaps;
 mod handover;

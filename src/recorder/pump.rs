@@ -15,12 +15,12 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
+use crate::recorder::events::{Due, Event, Remark};
 use crate::recorder::held::{Held, Lead, Released};
 use crate::recorder::segment_file::SegmentFile;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{Slot, SlotFill};
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Due, Event, Remark};
 use crate::ring::names::SegmentName;
 
 /// What the keeper is told, in the order of the writer's events.
@@ -55,11 +55,10 @@ impl Step {
         }
     }
 
-    /// Whether somebody waits, or it is time for it after `ring.sync`.
+    /// Whether the keeper must not wait for others before it.
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::Bytes { due, .. } => due.soon || !due.done.is_empty(),
-            Self::Remark(Remark::Nothing(_)) => true,
+            Self::Bytes { due, .. } | Self::Remark(Remark::Nothing(due)) => due.urgent,
             Self::Remark(Remark::Gap(_) | Remark::Second(_)) => false,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::recorder::budget::Budget;
+use crate::recorder::events::{Due, Event};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Lead;
 use crate::recorder::keeper::Keeper;
@@ -16,7 +17,6 @@ use crate::recorder::seconds::SecondsLog;
 use crate::recorder::shared::Shared;
 use crate::recorder::slots::{Slot, Slots};
 use crate::recorder::store::Store;
-use crate::recorder::writer::{Due, Event};
 use crate::ring::catalog::Catalog;
 use crate::ring::names::{Member, SegmentName};
 use crate::time::Timestamp;
@@ -100,9 +100,7 @@ impl Rig {
         fill.publish();
         fill.seal();
         let (done, answer) = bounded(1);
-        let done = vec![done];
-        let soon = false;
-        let due = Due { at, done, soon };
+        let due = Due::now(at, vec![done]);
         self.events.send(Event::Sealed { fill, due }).unwrap();
         answer
     }

@@ -11,10 +11,11 @@ use crate::clock::{Discipline, Moment};
 use crate::counters::Counters;
 use crate::pcapng::encode::epb_len;
 use crate::pcapng::isb::{ClockMark, Detail, SAMPLE_LEN, Sample};
-use crate::recorder::ledger::{Ledger, Second};
+use crate::recorder::events::{Done, Due, Event, Remark};
+use crate::recorder::ledger::Ledger;
 use crate::recorder::order::Order;
 use crate::recorder::protocol::{Gap, GapCause};
-use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill, SlotRead};
+use crate::recorder::slots::{BLOCK_BYTES, Slot, SlotFill};
 use crate::recorder::stage::Stage;
 use crate::time::Timestamp;
 
@@ -36,60 +37,6 @@ const UNTOLD_MAX: usize = 16;
 /// for each, progress, and flushes that somebody waits for.
 pub const fn channel_capacity(slots: usize) -> usize {
     4 * slots + 4 * PROGRESS_MAX
-}
-
-/// Answered (or dropped, on failure) when what was asked for is durable.
-pub type Done = Sender<()>;
-
-/// What the keeper is told, in order.
-#[derive(Debug)]
-pub enum Event {
-    /// A slot was opened.
-    Opened(SlotRead),
-    /// The slot in use may be written up to here: whole blocks, aligned, ending in a sample.
-    Progress {
-        /// Bytes.
-        upto: usize,
-        /// The time is the sample's.
-        due: Due,
-    },
-    /// The slot in use holds a whole segment.
-    Sealed {
-        /// Its writing half.
-        fill: SlotFill,
-        /// The time is the final sample's.
-        due: Due,
-    },
-    /// What has no bytes.
-    Remark(Remark),
-}
-
-/// What is said when everything before is durable.
-#[derive(Debug)]
-pub struct Due {
-    /// Up to when everything is.
-    pub at: Timestamp,
-    /// Who waits for it.
-    pub done: Vec<Done>,
-    /// Whether it is time for it although nobody may wait.
-    pub soon: bool,
-}
-
-/// What is told between segments' bytes, and takes its turn among them.
-#[derive(Debug)]
-pub enum Remark {
-    /// Nothing new to write; answer when everything before is durable.
-    Nothing(Due),
-    /// A span was not recorded.
-    Gap(Gap),
-    /// What happened since the line of accounting before.
-    Second(Second),
-}
-
-impl From<Remark> for Event {
-    fn from(remark: Remark) -> Self {
-        Self::Remark(remark)
-    }
 }
 
 /// Packets counted since the last time.
@@ -315,11 +262,7 @@ impl SlotWriter {
         self.sample(at, false);
         self.send(Event::Progress {
             upto: self.sampled,
-            due: Due {
-                at,
-                done,
-                soon: true,
-            },
+            due: Due::now(at, done),
         });
     }
 
@@ -332,11 +275,11 @@ impl SlotWriter {
         match self.fill.take() {
             Some(mut fill) => {
                 fill.seal();
-                let soon = !done.is_empty() || self.since_flush() >= self.sync / 2;
-                if soon {
+                let urgent = !done.is_empty() || self.since_flush() >= self.sync / 2;
+                if urgent {
                     self.flushed = Instant::now();
                 }
-                let due = Due { at, done, soon };
+                let due = Due { at, done, urgent };
                 self.send(Event::Sealed { fill, due });
             }
             None if done.is_empty() => {}
@@ -345,12 +288,7 @@ impl SlotWriter {
     }
 
     fn nothing(&mut self, at: Timestamp, done: Vec<Done>) {
-        let due = Due {
-            at,
-            done,
-            soon: true,
-        };
-        self.send(Remark::Nothing(due).into());
+        self.send(Remark::Nothing(Due::now(at, done)).into());
     }
 
     /// Makes sure that a segment vouches for the time up to `at`, even if no packet came: opens an
@@ -639,7 +577,7 @@ mod tests {
             rig.writer.packet(at(10), 100, &[7; 100]);
             rig.writer.seal(at(20), Vec::new());
             let due = rig.events.try_iter().find_map(|event| match event {
-                Event::Sealed { due, .. } => Some(due.soon),
+                Event::Sealed { due, .. } => Some(due.urgent),
                 _ => None,
             });
             rig.writer.sync = Duration::from_mins(1);

@@ -22,6 +22,8 @@ pub mod pcapng;
 
 /// The files under test and what they stand on.
 pub mod recorder {
+    #[path = "../../../../src/recorder/events.rs"]
+    pub mod events;
     #[path = "../../../../src/recorder/handover.rs"]
     pub mod handover;
     #[path = "../../../../src/recorder/ledger.rs"]

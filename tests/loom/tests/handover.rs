@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use handover_model::bounded;
 use handover_model::pcapng::isb::{SAMPLE_LEN, seals};
+use handover_model::recorder::events::Event;
 use handover_model::recorder::slots::{BLOCK_BYTES, Slot, Slots};
-use handover_model::recorder::writer::{Event, SlotWriter, WriterParts};
+use handover_model::recorder::writer::{SlotWriter, WriterParts};
 use handover_model::time::Timestamp;
 use handover_model::{Receiver, Sender};
 
