@@ -66,14 +66,17 @@ impl Timestamp {
 
     /// RFC 3339, UTC, nine decimals: `2026-11-23T10:02:11.000000001Z`.
     pub fn to_rfc3339(self) -> String {
-        let ns = i64::try_from(self.0).unwrap_or(i64::MAX);
-        DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true)
+        self.in_words(SecondsFormat::Nanos)
     }
 
     /// The same to the second, for people: `2026-11-23T10:02:11Z`.
     pub fn to_rfc3339_seconds(self) -> String {
+        self.in_words(SecondsFormat::Secs)
+    }
+
+    fn in_words(self, decimals: SecondsFormat) -> String {
         let ns = i64::try_from(self.0).unwrap_or(i64::MAX);
-        DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Secs, true)
+        DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(decimals, true)
     }
 }
 
@@ -223,6 +226,7 @@ mod tests {
     fn text_round_trips_to_the_nanosecond() {
         let at = Timestamp::from_ns(1_763_892_131_000_000_001);
         assert_eq!(at.to_rfc3339().parse(), Ok(at));
+        assert_eq!(at.to_rfc3339_seconds().len(), "2026-11-23T10:02:11Z".len());
     }
 
     #[test]
