@@ -1,8 +1,8 @@
 //! What the same time of day showed on the last days, half hour by half hour.
 //!
-//! What comes every night is news once. A baseline needs several weeks to know an hour of the week
-//! by itself, and leans on other hours before; this looks back instead, in constant memory. Three
-//! days, so that Monday remembers Friday.
+//! What comes every night is news once or twice. A baseline needs several weeks to know an hour of
+//! the week by itself, and leans on other hours before; this looks back instead, in constant memory.
+//! Three days, so that a target's first Monday remembers Friday.
 
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,8 @@ use super::config::{PrecursorConfig, Sensitivity};
 use super::hops::Hops;
 use super::hysteresis::Hysteresis;
 use super::icmp::Errors;
-use super::loss::{self, BURST, GAPS, LossEvidence, TREND};
+use super::loss;
+use super::losses::Losses;
 use super::memory::Memory;
 use super::seasonal::Pace;
 use super::sign::{Edge, Fate, Observation, Sign, SignKind};
@@ -32,8 +33,6 @@ const FALL_EVIDENCE: f64 = 4.0;
 const SMOOTH: f64 = 0.15;
 /// Calm blocks until a sign of round trips is over.
 const CALM_BLOCKS: u32 = 12;
-/// Probes without evidence until a sign of losses is over.
-const CALM_PROBES: u32 = 60;
 /// What differs for so long is the new usual.
 const NEW_USUAL: Duration = Duration::from_hours(4);
 /// Until every hour of the week was seen once, what came once at a time of day is no news; then what
@@ -50,16 +49,12 @@ pub struct Detector {
     pace: Pace,
     warm_up_blocks: u64,
     young_blocks: u64,
-    loss_threshold: f64,
     memory: Memory,
     gatherer: Gatherer,
     level: Watch,
     spread: Watch,
-    burst: LossWatch,
-    trend: LossWatch,
-    gaps: LossEvidence,
+    losses: Losses,
     usual_loss: f64,
-    lost_in_a_row: u32,
     last_sent: Option<Timestamp>,
     hops: Hops,
     errors: Errors,
@@ -73,13 +68,6 @@ struct Watch {
     above: f64,
     /// The part of it that the last days did not show at this time.
     news: f64,
-    sign: Hysteresis,
-}
-
-/// What is collected about losses.
-#[derive(Debug, Clone)]
-struct LossWatch {
-    evidence: LossEvidence,
     sign: Hysteresis,
 }
 
@@ -131,22 +119,15 @@ impl Detector {
             pace: baseline::pace(span),
             warm_up_blocks: blocks(config.warm_up).max(30),
             young_blocks: blocks(YOUNG),
-            loss_threshold: loss::threshold(interval, config.sensitivity.chance_per_week()),
             memory,
             gatherer,
             level: Watch::new(),
             spread: Watch::new(),
-            burst: LossWatch {
-                evidence: LossEvidence::new(BURST),
-                sign: Hysteresis::new(CALM_PROBES),
-            },
-            trend: LossWatch {
-                evidence: LossEvidence::new(TREND),
-                sign: Hysteresis::new(CALM_PROBES * 5),
-            },
-            gaps: LossEvidence::new(GAPS),
+            losses: Losses::new(loss::threshold(
+                interval,
+                config.sensitivity.chance_per_week(),
+            )),
             usual_loss: 0.0,
-            lost_in_a_row: 0,
             last_sent: None,
             hops: Hops::new(),
             errors: Errors::new(),
@@ -181,7 +162,7 @@ impl Detector {
             .add(&mut self.memory.errors, sent, seen.icmp_error, ready);
         signs.extend(
             said.into_iter()
-                .map(|told| sign(SignKind::IcmpError, sent, told)),
+                .map(|told| Sign::new(SignKind::IcmpError, sent, told)),
         );
         let rtt = match seen.fate {
             Fate::Unknown => return signs,
@@ -189,12 +170,13 @@ impl Detector {
             Fate::Replied { rtt, ttl } => {
                 let told =
                     ttl.and_then(|ttl| self.hops.add(&mut self.memory.hops, sent, ttl, ready));
-                signs.extend(told.map(|told| sign(SignKind::Hops, sent, told)));
+                signs.extend(told.map(|told| Sign::new(SignKind::Hops, sent, told)));
                 Some(rtt)
             }
         };
         self.mind_gap(sent);
-        self.observe_loss(sent, rtt.is_none(), &mut signs);
+        let lost = rtt.is_none();
+        signs.extend(self.losses.add(sent, lost, self.usual_loss, ready));
         if let Some(block) = self.gatherer.add(sent, rtt) {
             self.observe_block(&block, &mut signs);
         }
@@ -208,41 +190,9 @@ impl Detector {
             self.gatherer.reset();
             self.level.change = Change::default();
             self.spread.change = Change::default();
-            self.burst.evidence = LossEvidence::new(BURST);
-            self.trend.evidence = LossEvidence::new(TREND);
-            self.gaps = LossEvidence::new(GAPS);
+            self.losses.forget();
         }
         self.last_sent = self.last_sent.max(Some(sent));
-    }
-
-    fn observe_loss(&mut self, sent: Timestamp, lost: bool, signs: &mut Vec<Sign>) {
-        self.lost_in_a_row = if lost {
-            self.lost_in_a_row.saturating_add(1)
-        } else {
-            0
-        };
-        let (row, usual, enough) = (self.lost_in_a_row, self.usual_loss, self.loss_threshold);
-        self.burst.evidence.add(sent, lost, usual, enough);
-        // A trend counts how often it is lost, not for how long.
-        self.trend.evidence.add(sent, row == 1, usual, enough);
-        self.gaps
-            .add(sent, row == 2, loss::usual_gaps(usual), enough);
-        let (burst, trend, gaps) = (self.burst.evidence, self.trend.evidence, self.gaps);
-        let ready = self.is_ready();
-        let alarm = |of: LossEvidence| of.reaches(enough).filter(|_| ready);
-        let told = self.burst.sign.step(sent, alarm(burst), burst.is_none());
-        let text = || describe_losses(burst, usual);
-        signs.extend(told.map(|told| loss_sign(SignKind::LossBurst, sent, told, usual, text)));
-        let quiet = trend.is_none() && gaps.is_none();
-        let told = self
-            .trend
-            .sign
-            .step(sent, alarm(trend).or(alarm(gaps)), quiet);
-        let text = || match alarm(trend) {
-            Some(_) => describe_losses(trend, usual),
-            None => describe_gaps(gaps, usual),
-        };
-        signs.extend(told.map(|told| loss_sign(SignKind::LossTrend, sent, told, usual, text)));
     }
 
     fn observe_block(&mut self, block: &Block, signs: &mut Vec<Sign>) {
@@ -300,7 +250,7 @@ impl Detector {
             Edge::Raised => describe("RTT median", now_ms, usual_ms, block.to.since(since)),
             Edge::Cleared => format!("RTT median {now_ms:.1} ms is usual"),
         };
-        Some(sign(SignKind::RttLevel, block.to, (edge, since, text)))
+        Some(Sign::new(SignKind::RttLevel, block.to, (edge, since, text)))
     }
 
     fn observe_spread(&mut self, block: &Block, spread: f64, on: usize) -> Option<Sign> {
@@ -328,7 +278,11 @@ impl Detector {
             Edge::Raised => describe("RTT spread", now_ms, usual_ms, block.to.since(since)),
             Edge::Cleared => format!("RTT spread {now_ms:.1} ms is usual"),
         };
-        Some(sign(SignKind::RttSpread, block.to, (edge, since, text)))
+        Some(Sign::new(
+            SignKind::RttSpread,
+            block.to,
+            (edge, since, text),
+        ))
     }
 }
 
@@ -345,40 +299,6 @@ fn milliseconds(figure: f64) -> f64 {
 fn describe(what: &str, now_ms: f64, usual_ms: f64, span: Duration) -> String {
     let span = humantime::format_duration(Duration::from_secs(span.as_secs()));
     format!("{what} {now_ms:.1} ms, usual {usual_ms:.1} ms at this hour, for {span}")
-}
-
-fn describe_losses(evidence: LossEvidence, usual: f64) -> String {
-    let ((lost, of), usual) = (evidence.counts(), usual * 100.0);
-    format!("{lost} of {of} probes lost, usual {usual:.1} % at this hour")
-}
-
-fn describe_gaps(evidence: LossEvidence, usual: f64) -> String {
-    let ((gaps, of), usual) = (evidence.counts(), usual * 100.0);
-    format!("{gaps} gaps of two or more in {of} probes, usual {usual:.1} % lost at this hour")
-}
-
-fn loss_sign(
-    kind: SignKind,
-    at: Timestamp,
-    (edge, since): (Edge, Timestamp),
-    usual: f64,
-    raised: impl Fn() -> String,
-) -> Sign {
-    let text = match edge {
-        Edge::Raised => raised(),
-        Edge::Cleared => format!("loss is as usual, {:.1} % at this hour", usual * 100.0),
-    };
-    sign(kind, at, (edge, since, text))
-}
-
-fn sign(kind: SignKind, at: Timestamp, (edge, since, text): (Edge, Timestamp, String)) -> Sign {
-    Sign {
-        kind,
-        edge,
-        since,
-        at,
-        text,
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// No path is believed to lose less often than this.
+/// No path is believed to lose less than this.
 const RATE_MIN: f64 = 0.001;
 /// No rate of loss is usual beyond this.
 const RATE_MAX: f64 = 0.6;

@@ -8,8 +8,9 @@
 //!
 //! How it decides: probes are put together in blocks of about ten seconds ([`block`]); of each
 //! block the median round trip and its spread are compared with a baseline learned online
-//! ([`baseline`], [`seasonal`]); a CUSUM collects the evidence ([`change`], [`loss`]); a hysteresis
-//! makes of evidence one sign with a beginning and an end ([`hysteresis`]).
+//! ([`baseline`], [`seasonal`]) and with what the last days showed at this time ([`days`]); a CUSUM
+//! collects the evidence ([`change`], [`loss`], [`losses`]); a hysteresis makes of evidence one sign
+//! with a beginning and an end ([`hysteresis`]).
 
 pub mod baseline;
 pub mod block;
@@ -21,6 +22,7 @@ pub mod hops;
 pub mod hysteresis;
 pub mod icmp;
 pub mod loss;
+pub mod losses;
 pub mod memory;
 pub mod seasonal;
 pub mod sign;

@@ -121,3 +121,20 @@ pub struct Sign {
     /// One line for people: `RTT median 41 ms, usual 12 ms at this hour, for 40 s`.
     pub text: String,
 }
+
+impl Sign {
+    /// Of `kind`, decided by the probe sent at `at`: whether it begins, since when, in words.
+    pub(super) fn new(
+        kind: SignKind,
+        at: Timestamp,
+        (edge, since, text): (Edge, Timestamp, String),
+    ) -> Self {
+        Self {
+            kind,
+            edge,
+            since,
+            at,
+            text,
+        }
+    }
+}
