@@ -131,10 +131,23 @@ mod tests {
         let text = memory.save().unwrap();
         assert!(text.len() < TEXT_BYTES_MAX / 2);
         assert_eq!(Memory::load(&text).unwrap(), memory);
+        let older = format!("{}}}", text.split(",\"days\"").next().unwrap());
+        assert!(older.len() < text.len());
+        assert_eq!(
+            Memory::load(&older).unwrap(),
+            memory,
+            "of an earlier program"
+        );
         let refused = |text: &str| Memory::load(text).unwrap_err().to_string();
         let newer = text.replacen("\"version\":1", "\"version\":2", 1);
         assert_eq!(refused(&newer), "version 2, this program reads 1");
         let shorter = text.replacen("{\"offset\":0.0,\"seen\":0.0},", "", 1);
+        assert_eq!(refused(&shorter), "a number is out of its range");
+        let shorter = text.replacen(
+            "{\"number\":0,\"seen\":0,\"mean\":0.0,\"highest\":0.0},",
+            "",
+            1,
+        );
         assert_eq!(refused(&shorter), "a number is out of its range");
         assert!(Memory::load(&text[..text.len() / 2]).is_err());
         assert!(Memory::load(&" ".repeat(TEXT_BYTES_MAX + 1)).is_err());
