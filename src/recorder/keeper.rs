@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::error::IoError;
 use crate::recorder::budget::Budget;
+use crate::recorder::doubts::Doubts;
 use crate::recorder::events::{Due, Remark};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Held;
@@ -49,6 +50,8 @@ pub struct Keeper {
     pub free: Sender<Slot>,
     /// The record of gaps.
     pub gaps: Mutex<GapLog>,
+    /// The segments in doubt.
+    pub doubts: Mutex<Doubts>,
     /// The accounting, second by second.
     pub seconds: Mutex<SecondsLog>,
     /// Bytes reserved for a segment.
@@ -127,7 +130,11 @@ impl Keeper {
         }
         let mut fresh = Vec::new();
         for one in underway.iter_mut() {
-            if !one.is_written_ahead() || one.sync().is_err() {
+            if !one.is_written_ahead() {
+                break;
+            }
+            if one.sync().is_err() {
+                self.note_doubt(one);
                 break;
             }
             if !one.named {
@@ -148,7 +155,7 @@ impl Keeper {
                     self.tell(one, false);
                 }
                 // Nobody knows which names are on the medium: all are written anew that can be.
-                Err(_) => one.lose(),
+                Err(_) => self.lose(one),
             }
         }
     }
@@ -220,7 +227,7 @@ impl Keeper {
             keeper.secure(&mut one, upto, bytes_of(upto))?;
             let finished = one.file.as_ref().map_or(Ok(()), |file| file.finish());
             if finished.is_err() {
-                one.lose();
+                keeper.lose(&mut one);
             }
             finished?;
             keeper.dispel_doubt(&mut one, at)
@@ -248,6 +255,7 @@ impl Keeper {
     fn dispel_doubt(&self, one: &mut Underway, at: Timestamp) -> Result<(), IoError> {
         if let Some(file) = one.file.as_ref().filter(|_| one.origin == Origin::InDoubt) {
             if file.is_as_written() {
+                self.note_no_doubt(one);
                 tracing::warn!(segment = %one.name, "a sync of it had failed; read back, it is whole");
                 one.origin = Origin::Pump;
             } else {
@@ -262,9 +270,33 @@ impl Keeper {
                 to: at,
                 cause: GapCause::DiskFailed,
             })?;
+            self.note_no_doubt(one);
             one.origin = Origin::Pump;
         }
         Ok(())
+    }
+
+    /// Gives a segment's file up; a doubt that remains is on record.
+    fn lose(&self, one: &mut Underway) {
+        one.lose();
+        self.note_doubt(one);
+    }
+
+    /// Puts a segment in doubt on record, for a successor.
+    fn note_doubt(&self, one: &Underway) {
+        let content = one.file.as_ref().and_then(|file| file.content());
+        if one.origin == Origin::InDoubt
+            && let Some(content) = content
+            && let Err(error) = lock(&self.doubts).raise(one.name, content)
+        {
+            tracing::error!(segment = %one.name, %error, "its doubt is not on record");
+        }
+    }
+
+    fn note_no_doubt(&self, one: &Underway) {
+        if let Err(error) = lock(&self.doubts).dispel(one.name) {
+            tracing::error!(segment = %one.name, %error, "its doubt is still on record");
+        }
     }
 
     fn until_it_works(&self, mut work: impl FnMut(&Self) -> Result<(), IoError>) -> bool {
@@ -341,7 +373,7 @@ impl Keeper {
         match secure {
             Ok(()) => self.tell(one, anew),
             // After a failed sync nobody knows what is on the medium.
-            Err(_) => one.lose(),
+            Err(_) => self.lose(one),
         }
         secure
     }

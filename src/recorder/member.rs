@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::error::{IoContext, IoError};
 use crate::recorder::budget::Budget;
 use crate::recorder::capture::{Capturer, Command};
+use crate::recorder::doubts::Doubts;
 use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Lead;
@@ -112,6 +113,7 @@ impl Member {
             hurry,
             free: give,
             gaps: Mutex::new(parts.gaps),
+            doubts: Mutex::new(Doubts::beside(&parts.slot_path)),
             seconds: Mutex::new(SecondsLog::new(store.folder())),
             segment_bytes: segment,
             linger: keeper::linger(config.ring.sync),

@@ -8,7 +8,7 @@
 //! ([`fanout`]), which take their packets from a `source`; [`writer`] puts packets together in a `stage` and hands
 //! them on to [`slots`], mapped memory that outlives the process, and says so in [`events`]; [`pump`] is a second thread that writes them to a
 //! [`segment_file`], [`keeper`] a third that waits for the medium and names the file in the ring, and [`held`] is the slot that both may
-//! give back; [`store`] unlinks and links what [`budget`] and pins say;
+//! give back, and [`doubts`] what is then not known to be on the medium; [`store`] unlinks and links what [`budget`] and pins say;
 //! [`order`] keeps the segments' names true when the clock is set. [`ledger`] and [`seconds`] keep the
 //! accounting, a line a second. [`watch`] looks at clock and links when [`link_events`] says that one changed, `device` is what sysfs says of one; [`priority`]
 //! has all of this go ahead of other programs.
@@ -21,6 +21,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 mod device;
+pub mod doubts;
 pub mod events;
 pub mod fanout;
 pub mod gaps;

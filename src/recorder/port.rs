@@ -14,20 +14,21 @@ use sha2::{Digest, Sha256};
 use crate::counters::Counters;
 use crate::error::{IoContext, IoError};
 use crate::recorder::budget::Budget;
+use crate::recorder::doubts;
 use crate::recorder::fanout::Group;
 use crate::recorder::gaps::GapLog;
 use crate::recorder::member::{Common, Member, Parts};
 use crate::recorder::open::is_loopback;
 use crate::recorder::priority;
 use crate::recorder::protocol::{Gap, GapCause, InterfaceState, InterfaceStatus};
-use crate::recorder::recovery::{Recovered, recover};
+use crate::recorder::recovery::{Lost, Recovered, recover};
 use crate::recorder::service::{RecorderConfig, StartError};
 use crate::recorder::shared::{Shared, StateSince};
 use crate::recorder::slots::Slots;
-use crate::recorder::store::Store;
+use crate::recorder::store::{Store, unlink_unsealed};
 use crate::recorder::watch;
 use crate::ring::catalog::Catalog;
-use crate::ring::names::{self, member_folder};
+use crate::ring::names::{self, SegmentName, member_folder};
 use crate::time::Timestamp;
 
 /// One interface: its capture threads, and what earlier threads left.
@@ -241,7 +242,14 @@ fn find(
     make_root(&folder, config.group, 0o2750)?;
     let slot_path = slots.join(format!("{folder_name}.slots"));
     let (recovered, gaps) = with_room(&folder, || {
-        let recovered = recover_folder(&folder, &slot_path, name)?;
+        let in_doubt = doubts::settle(&slot_path, &folder)?;
+        for &lost in &in_doubt {
+            unlink_unsealed(&config.incidents, &folder_name, lost);
+        }
+        let mut recovered = recover_folder(&folder, &slot_path, name)?;
+        let in_doubt = in_doubt.iter().map(|lost| gone(*lost, &recovered.catalog));
+        let in_doubt: Vec<Lost> = in_doubt.collect();
+        recovered.lost.extend(in_doubt);
         let mut gaps = open_gaps(&folder, &recovered, now)?;
         for lost in &recovered.lost {
             gaps.append(&Gap {
@@ -251,6 +259,7 @@ fn find(
                 cause: GapCause::DiskFailed,
             })?;
         }
+        doubts::settled(&slot_path)?;
         Ok((recovered, gaps))
     })?;
     Ok(Found {
@@ -260,6 +269,17 @@ fn find(
         recovered,
         gaps,
     })
+}
+
+/// What a segment stood for that is not in the ring any more.
+fn gone(name: SegmentName, catalog: &Catalog) -> Lost {
+    let mut later = catalog.segments().iter().map(|segment| segment.name);
+    Lost {
+        from: name.first,
+        to: later
+            .find(|next| next.number > name.number)
+            .map(|next| next.first),
+    }
 }
 
 /// Puts the time in which no recorder ran on record, once for the interface.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::recorder::budget::Budget;
+use crate::recorder::doubts::Doubts;
 use crate::recorder::events::{Due, Event};
 use crate::recorder::gaps::GapLog;
 use crate::recorder::held::Lead;
@@ -66,6 +67,7 @@ pub(super) fn rig(slots: usize, size: u64) -> Rig {
     };
     let keeper = Keeper {
         gaps: Mutex::new(GapLog::open(store.folder(), Timestamp::MIN).unwrap()),
+        doubts: Mutex::new(Doubts::beside(&dir.path().join("slots"))),
         seconds: Mutex::new(SecondsLog::new(store.folder())),
         store,
         budget,

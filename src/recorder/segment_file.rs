@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{IoContext, IoError};
 use crate::recorder::shared::lock;
@@ -18,6 +19,15 @@ use crate::ring::names::SegmentName;
 
 /// Bytes read at once of a file in doubt.
 const READ_BACK: usize = 1 << 20;
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their CRC-32 as of gzip, RFC 1952.
+    pub crc32: u32,
+}
 
 /// A segment file that grows. One thread appends; another may sync and name it meanwhile.
 #[derive(Debug)]
@@ -32,8 +42,8 @@ pub struct SegmentFile {
     reserved: u64,
     len: AtomicU64,
     revealed: Mutex<bool>,
-    /// Of a file that cannot be written again: what is in it (CRC-32 as of gzip, RFC 1952).
-    sum: OnceLock<u32>,
+    /// Of a file that cannot be written again: what is in it.
+    content: OnceLock<Content>,
 }
 
 impl SegmentFile {
@@ -59,7 +69,7 @@ impl SegmentFile {
             reserved: reserve,
             len: AtomicU64::new(0),
             revealed: Mutex::new(false),
-            sum: OnceLock::new(),
+            content: OnceLock::new(),
         })
     }
 
@@ -132,40 +142,26 @@ impl SegmentFile {
 
     /// Keeps what [`Self::is_as_written`] compares with; `bytes` is all of it.
     pub fn keep_sum(&self, bytes: &[u8]) {
-        self.sum.get_or_init(|| crc32fast::hash(bytes));
+        self.content.get_or_init(|| Content {
+            bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            crc32: crc32fast::hash(bytes),
+        });
+    }
+
+    /// What was kept by [`Self::keep_sum`].
+    pub fn content(&self) -> Option<Content> {
+        self.content.get().copied()
     }
 
     /// Reads the file back from the device: whether it holds what its sum was made of. For a file
     /// that was in doubt, because a sync of it failed. One that was rotated away since is in none.
     pub fn is_as_written(&self) -> bool {
-        let wanted = self.sum.get().map(|sum| (*sum, self.written()));
-        match self.read_back() {
-            Ok(found) => Some(found) == wanted,
+        match read_back(&self.path) {
+            Ok(found) => Some(found) == self.content(),
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => true,
             Err(error) => {
                 tracing::error!(%error, "a segment cannot be read back");
                 false
-            }
-        }
-    }
-
-    /// Sum and length of what the device has.
-    fn read_back(&self) -> Result<(u32, u64), IoError> {
-        let path = &self.path;
-        let mut file = File::open(path).at("open", path)?;
-        // Not what a reader brought into memory before.
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("fadvise", path)?;
-        let (mut sum, mut len) = (crc32fast::Hasher::new(), 0);
-        let mut piece = vec![0; READ_BACK];
-        loop {
-            match file.read(&mut piece) {
-                Ok(0) => return Ok((sum.finalize(), len)),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                read => {
-                    let read = read.at("read", path)?;
-                    sum.update(piece.get(..read).unwrap_or_default());
-                    len += u64::try_from(read).unwrap_or(0);
-                }
             }
         }
     }
@@ -187,6 +183,28 @@ impl SegmentFile {
         rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("fcntl", path)?;
         self.direct.store(false, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// What the device has of a file, rather than what a reader brought into memory before.
+pub fn read_back(path: &Path) -> Result<Content, IoError> {
+    let mut file = File::open(path).at("open", path)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).at("fadvise", path)?;
+    let (mut sum, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let mut piece = vec![0; READ_BACK];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => {
+                let crc32 = sum.finalize();
+                return Ok(Content { bytes, crc32 });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => {
+                let read = read.at("read", path)?;
+                sum.update(piece.get(..read).unwrap_or_default());
+                bytes += u64::try_from(read).unwrap_or(0);
+            }
+        }
     }
 }
 

@@ -254,18 +254,7 @@ impl Store {
         if fs::symlink_metadata(&path).is_ok() {
             recovery::move_aside(&self.folder, &path, "the disk lost what it had taken")?;
         }
-        // Not only of those that still grow: one that is being finished asked for this sync.
-        for incident in fs::read_dir(&self.incidents)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let incident = incident.path();
-            let link = incident.join("segments").join(&self.folder_name);
-            if fs::symlink_metadata(incident.join("manifest.json")).is_err() {
-                drop(fs::remove_file(link.join(name.to_string())));
-            }
-        }
+        unlink_unsealed(&self.incidents, &self.folder_name, name);
         if let Some(place) = state.segments.iter().position(|(one, _)| *one == name) {
             let bytes = state.segments.remove(place).map_or(0, |(_, bytes)| bytes);
             state.bytes = state.bytes.saturating_sub(bytes);
@@ -439,6 +428,18 @@ fn make_incident_folder(incidents: &Path, incident: &Path) -> Result<(), IoError
         fs::set_permissions(incident, fs::Permissions::from_mode(MODE)).at("chmod", incident)?;
     }
     Ok(())
+}
+
+/// Takes a segment that the disk lost out of the incidents that are not sealed: not only of those that
+/// still grow, since one that is being finished asked for the sync that failed.
+pub(super) fn unlink_unsealed(incidents: &Path, folder_name: &str, name: SegmentName) {
+    for incident in fs::read_dir(incidents).into_iter().flatten().flatten() {
+        let incident = incident.path();
+        let link = incident.join("segments").join(folder_name);
+        if fs::symlink_metadata(incident.join("manifest.json")).is_err() {
+            drop(fs::remove_file(link.join(name.to_string())));
+        }
+    }
 }
 
 #[cfg(test)]

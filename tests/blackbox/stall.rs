@@ -2,6 +2,7 @@
 //! somebody else's: strace holds the keeper's calls back.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use rustix::process::Signal;
 
@@ -103,6 +104,59 @@ fn a_sync_that_fails_too_late_is_made_up_for() {
     record(
         "a sync fails after its slot was given back",
         "strace: EIO after 3 s; 50,000 packets/s, 16 MiB of slots",
+        1,
+        &figure,
+    );
+}
+
+/// The recorder is killed while it does not know whether the disk has a segment, and it has not.
+#[test]
+fn a_doubt_outlives_the_recorder() {
+    let Some(mirror) = Mirror::alone("a doubt that outlives the recorder") else {
+        return;
+    };
+    let site = site();
+    let mut recorder = Recorder::start(&site, &mirror.monitor);
+    let mut sender = Sender::new(&mirror.sender, 0, 200);
+    let strace = tamper(&site, &recorder, "error=EIO:delay_enter=3000000");
+    sender.send(4 * RATE, RATE);
+    sender.settle(&mirror.monitor, "mon0");
+    wait_taken(&mut recorder, sender.next());
+    let doubts = wait_for("a segment in doubt", || {
+        site.doubts("mon0")
+            .ok_or_else(|| "no record of one".to_owned())
+    });
+    signal(recorder.process.id(), Signal::KILL);
+    drop(strace);
+    recorder.process.kill();
+
+    let doubt: serde_json::Value = serde_json::from_str(doubts.trim()).unwrap();
+    let name = doubt["segment"].as_str().unwrap();
+    let segment = site.ring("mon0").join(name);
+    let copy = site.path("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(&segment, copy.join(name)).unwrap();
+    let lost = Tally::of_folder(&copy).distinct();
+    assert!(lost > 1000, "{lost}");
+    let damaged = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    damaged.write_all_at(&[0; 4096], 512 << 10).unwrap();
+    drop(damaged);
+
+    let recorder = Recorder::start(&site, &mirror.monitor);
+    recorder.flush();
+    assert!(!segment.exists());
+    assert!(site.ring("mon0").join("aside").join(name).exists());
+    let gaps = fs::read_to_string(site.ring("mon0").join("gaps.jsonl")).unwrap();
+    let failed = gaps.lines().filter(|line| line.contains("disk_failed"));
+    assert_eq!(failed.count(), 1, "{gaps}");
+    let tally = Tally::of_folder(&site.ring("mon0"));
+    assert_eq!(tally.missing(sender.next()).len() as u64, lost);
+    assert!(tally.doubled().is_empty());
+    assert_eq!(site.doubts("mon0"), None);
+    let figure = format!("{lost} of {} packets lost, and on record", sender.next());
+    record(
+        "killed while a segment is in doubt that the disk lost",
+        "strace: EIO after 3 s each; SIGKILL; 4 KiB of the segment zeroed",
         1,
         &figure,
     );

@@ -134,6 +134,13 @@ slots = {slots}
         self.path("wirewitness.toml")
     }
 
+    /// What the recorder wrote beside its slots about segments in doubt.
+    pub(crate) fn doubts(&self, interface: &str) -> Option<String> {
+        let mut folders = fs::read_dir(self.slots.path()).unwrap();
+        let folder = folders.next()?.unwrap().path();
+        fs::read_to_string(folder.join(format!("{interface}.doubts"))).ok()
+    }
+
     /// Takes the slots away, as a power cut takes what lies in memory.
     pub(crate) fn forget_memory(&self) {
         for entry in fs::read_dir(self.slots.path()).unwrap() {
