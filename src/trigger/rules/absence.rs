@@ -36,6 +36,8 @@ pub(super) enum Beat {
     Missing(Timestamp),
     /// It is there again.
     Back,
+    /// It was missing, and nobody waits for it any more.
+    Excused,
 }
 
 /// When a line came last.
@@ -88,11 +90,18 @@ impl Watch {
         longest.is_some_and(|group| self.groups.remove(&group).is_some())
     }
 
-    /// Nobody waits at `now`: the wait begins anew afterwards.
-    pub(super) fn rest(&mut self, now: Timestamp) {
-        for one in self.groups.values_mut().chain([&mut self.any]) {
-            one.rest(now);
-        }
+    /// Nobody waits at `now`: the wait begins anew afterwards, and what is missing is news.
+    pub(super) fn rest(&mut self, now: Timestamp) -> Vec<News> {
+        let any = self.any.rest(now).then_some(None);
+        let groups = self.groups.iter_mut();
+        let groups = groups.filter_map(|(group, one)| one.rest(now).then(|| Some(group.clone())));
+        let excused = any.into_iter().chain(groups);
+        excused
+            .map(|group| News {
+                group,
+                beat: Beat::Excused,
+            })
+            .collect()
     }
 
     /// What is news at `now`.
@@ -124,9 +133,10 @@ impl Heartbeat {
         self.last = self.last.max(at);
     }
 
-    fn rest(&mut self, now: Timestamp) {
+    /// The wait begins anew; whether it was missing.
+    fn rest(&mut self, now: Timestamp) -> bool {
         self.beat(now);
-        self.missing = false;
+        std::mem::take(&mut self.missing)
     }
 
     fn look(&mut self, now: Timestamp, within: Duration) -> Option<Beat> {
@@ -196,7 +206,9 @@ mod tests {
                 news(Some("b"), Beat::Missing(at(150)))
             ]
         );
-        watch.rest(at(1000));
+        let excused = news(Some("b"), Beat::Excused);
+        assert_eq!(watch.rest(at(1000)), [excused], "a is there");
+        assert_eq!(watch.rest(at(1000)), []);
         assert_eq!(watch.look(at(1090)), [], "the wait began anew");
         assert_eq!(watch.look(at(1091)).len(), 2);
     }

@@ -240,6 +240,14 @@ impl Rules {
         self.all.iter().any(|rule| rule.absence.is_some())
     }
 
+    /// Waits for lines from this moment on, instead of from when the rules were made.
+    pub fn wait_from(&self, at: Timestamp) {
+        for watch in self.all.iter().filter_map(|rule| rule.absence.as_ref()) {
+            let mut watch = locked(watch);
+            *watch = Watch::new(watch.span(), at);
+        }
+    }
+
     /// What is news of lines that should keep coming, to be asked every second or so.
     pub fn absences(&self, now: Timestamp) -> Vec<Absence> {
         self.all.iter().flat_map(|rule| rule.look(now)).collect()
@@ -347,11 +355,11 @@ impl Rule {
             return Vec::new();
         };
         let mut watch = locked(watch);
-        if self.hours.refuse(now).is_some() {
-            watch.rest(now);
-            return Vec::new();
-        }
-        let news = watch.look(now);
+        let news = if self.hours.refuse(now).is_some() {
+            watch.rest(now)
+        } else {
+            watch.look(now)
+        };
         let (span, kind) = (watch.span(), watch.kind());
         drop(watch);
         let kind = kind.unwrap_or_else(|| self.likely_kind());
@@ -389,8 +397,11 @@ impl Rule {
                 trigger.suggested_filter = self.suggest(&trigger.fields, is_captured);
                 Absence::Begun(Box::new(trigger))
             }
-            Beat::Back => {
-                let text = format!("lines of {who} come again");
+            Beat::Back | Beat::Excused => {
+                let text = match news.beat {
+                    Beat::Back => format!("lines of {who} come again"),
+                    _ => format!("lines of {who} are not waited for at this hour"),
+                };
                 let over = Resolution::new(kind, &self.name, &subject, &text, now, now);
                 Absence::Over(Box::new(over))
             }

@@ -208,6 +208,14 @@ fn a_line_is_not_missed_outside_the_hours_of_its_rule() {
     );
     let missed = rules.absences(at("2100-01-04T08:01:30Z"));
     assert!(matches!(missed.as_slice(), [Absence::Begun(_)]));
+    let Some(Absence::Over(over)) = rules.absences(at("2100-01-04T18:00:00Z")).pop() else {
+        panic!("its hours are over, and so is the wait");
+    };
+    assert!(
+        over.text.contains("not waited for at this hour"),
+        "{over:?}"
+    );
+    assert_eq!(rules.absences(at("2100-01-04T18:00:01Z")), []);
 }
 
 #[test]
