@@ -188,3 +188,43 @@ fn what_hours_hold_back_is_said_and_all_rules_may_decide() {
         assert!(said.contains(words), "{words}: {said}");
     }
 }
+
+#[test]
+fn a_log_is_played_back_with_what_stayed_away_and_what_maintenance_covers() {
+    let rules = "[[rule]]\nname = \"down\"\nmatch = 'port down'\n\
+        [[rule]]\nname = \"beat\"\nmatch = 'alive'\nabsence = \"90s\"\n\
+        [[maintenance]]\nname = \"move\"\nfrom = \"2026-11-20T10:00:00Z\"\nto = \"2026-11-20T10:10:00Z\"\nrules = [\"down\"]\n";
+    let lines = "<30>1 2026-11-20T10:00:00Z h app - - - alive\n\
+        <30>1 2026-11-20T10:05:00Z h app - - - port down\n\
+        <30>1 2026-11-20T10:06:00Z h app - - - alive\n\
+        <30>1 2026-11-20T10:11:00Z h app - - - port down\n";
+    let (said, code) = rule_test(rules, &[], lines);
+    assert_eq!(code, Some(0), "{said}");
+    for words in [
+        "2  fires   beat: subject \"beat is missing\", missed at 2026-11-20T10:01:31Z",
+        "2  silent  down: subject \"h\", maintenance \"move\"",
+        "4  over    beat: subject \"beat is missing\", back at 2026-11-20T10:06:01Z",
+        "4  fires   down: subject \"h\"",
+        "4 lines: 3 would fire, 0 held back, 1 silenced",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (said, _) = rule_test(rules, &["--json"], lines);
+    let told: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let missing = told.iter().find(|one| one["verdict"] == "fires").unwrap();
+    assert_eq!(missing["trigger"]["at"], "2026-11-20T10:00:00.000000000Z");
+    assert!(
+        told.iter()
+            .any(|one| one["resolution"]["subject"] == "beat is missing")
+    );
+    let window = "[[maintenance]]\nname = \"w\"\nweekly = \"someday\"\n";
+    let (said, code) = rule_test(window, &[], "");
+    assert!(
+        said.contains("weekly") && said.contains("rules.toml"),
+        "{said}"
+    );
+    assert_eq!(code, Some(2), "{said}");
+}
