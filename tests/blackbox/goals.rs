@@ -42,7 +42,8 @@ struct Load {
 impl Load {
     fn start(mirror: &Mirror, per_second: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (mut sender, stopped) = (Sender::new(&mirror.sender, 0, 64), Arc::clone(&stop));
+        let stopped = Arc::clone(&stop);
+        let mut sender = Sender::in_trains(&mirror.sender, "tx0", 0, 64);
         let thread = std::thread::spawn(move || {
             let since = Instant::now();
             sender.send_while(per_second, |_| !stopped.load(Ordering::Relaxed));
