@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Flows that the packets go round.
 pub(crate) const FLOWS: u16 = 10_000;
 /// Bytes of Ethernet, IPv4 and UDP headers.
-const HEADERS: usize = 14 + 20 + 8;
+pub(crate) const HEADERS: usize = 14 + 20 + 8;
 /// Begins the payload; the number follows, little-endian.
 const MAGIC: [u8; 8] = *b"WWPEERS1";
 /// Seven small, four middle, one large, spread evenly.
@@ -61,6 +61,30 @@ impl FromStr for Mix {
     }
 }
 
+/// Where the UDP header begins.
+pub(crate) const UDP_AT: usize = 34;
+
+/// Writes the headers of one datagram that the kernel will cut into many packets, with the UDP
+/// checksum left open (the pseudo header's sum, as a card expects it). `bytes` is all of it.
+pub(crate) fn write_train_headers(buffer: &mut [u8], bytes: u16, flow: u16) -> Option<()> {
+    let mut all = headers(bytes, flow);
+    let addresses = all.get(26..UDP_AT)?;
+    let words = addresses.chunks_exact(2).map(word);
+    let length = u32::from(bytes.saturating_sub(34));
+    let sum = fold(words.sum::<u32>() + 17 + length);
+    all.get_mut(40..)?.copy_from_slice(&sum.to_be_bytes());
+    buffer.get_mut(..HEADERS)?.copy_from_slice(&all);
+    Some(())
+}
+
+/// Writes the front of a numbered payload.
+pub(crate) fn write_number(payload: &mut [u8], number: u64) -> Option<()> {
+    payload.get_mut(..8)?.copy_from_slice(&MAGIC);
+    let place = payload.get_mut(8..16)?;
+    place.copy_from_slice(&number.to_le_bytes());
+    Some(())
+}
+
 /// Writes numbered frames; the headers of all flows are made beforehand.
 pub(crate) struct Frames {
     pattern: Vec<(usize, Vec<[u8; HEADERS]>)>,
@@ -88,10 +112,7 @@ impl Frames {
         let frame = buffer.get_mut(..*length)?;
         let (head, payload) = frame.split_at_mut_checked(HEADERS)?;
         head.copy_from_slice(flows.get(flow)?);
-        payload.get_mut(..8)?.copy_from_slice(&MAGIC);
-        payload
-            .get_mut(8..16)?
-            .copy_from_slice(&number.to_le_bytes());
+        write_number(payload, number)?;
         Some(*length)
     }
 }
@@ -132,15 +153,17 @@ fn headers(bytes: u16, flow: u16) -> [u8; HEADERS] {
 
 /// The Internet checksum (RFC 1071).
 fn checksum(header: &[u8; 20]) -> u16 {
-    let words = header.chunks_exact(2);
-    let mut sum: u32 = words
-        .map(|two| {
-            two.iter()
-                .fold(0, |word, &byte| word << 8 | u32::from(byte))
-        })
-        .sum();
+    !fold(header.chunks_exact(2).map(word).sum())
+}
+
+fn word(two: &[u8]) -> u32 {
+    two.iter()
+        .fold(0, |word, &byte| word << 8 | u32::from(byte))
+}
+
+fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !u16::try_from(sum).unwrap_or(u16::MAX)
+    u16::try_from(sum).unwrap_or(u16::MAX)
 }

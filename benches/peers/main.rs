@@ -22,10 +22,12 @@ mod report;
 mod run;
 mod search;
 mod send;
+mod singles;
 mod stats;
 mod stop;
 mod svg;
 mod tools;
+mod trains;
 
 use frames::Mix;
 use lab::Lab;

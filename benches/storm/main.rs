@@ -30,9 +30,13 @@ mod process;
 #[expect(dead_code, reason = "shared with the benchmark beside other recorders")]
 #[path = "../peers/send.rs"]
 mod send;
+#[path = "../peers/singles.rs"]
+mod singles;
 mod site;
 #[path = "../peers/stop.rs"]
 mod stop;
+#[path = "../peers/trains.rs"]
+mod trains;
 
 use lab::Lab;
 use site::{Run, Site};
