@@ -11,8 +11,10 @@ use crate::singles::Singles;
 use crate::trains::Trains;
 use crate::{Fallible, stop};
 
-/// How far ahead of the pace before it sleeps.
-const NAP: Duration = Duration::from_micros(50);
+/// Packets that fall due while it sleeps: each sleep costs processor time that others need.
+const PER_NAP: u64 = 20;
+/// The shortest and the longest sleep, in microseconds.
+const NAPS: (u64, u64) = (50, 1000);
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
@@ -89,10 +91,16 @@ fn run(load: Load, way: &mut Way) -> Fallible<Sent> {
             });
         }
         match due.saturating_sub(sent) {
-            0 => std::thread::sleep(NAP),
+            0 => std::thread::sleep(nap(load)),
             ahead => sent += way.send(sent, ahead)?,
         }
     }
+}
+
+/// How long to sleep ahead of the pace.
+fn nap(load: Load) -> Duration {
+    let rate = load.rate.unwrap_or(u64::MAX).max(1);
+    Duration::from_micros((PER_NAP * 1_000_000 / rate).clamp(NAPS.0, NAPS.1))
 }
 
 /// Packets due after `elapsed`.
