@@ -80,6 +80,19 @@ impl Kind {
     }
 }
 
+/// Does what an administrator does where the kernel refuses ext4 for its superblock, which is two
+/// sectors and may be torn between them: e2fsck takes one of its copies. False where that is not it.
+pub(crate) fn mend_superblock(image: &Path, refusal: &str) -> bool {
+    let last = refusal.lines().last().unwrap_or_default();
+    if !last.contains("invalid superblock checksum") {
+        return false;
+    }
+    let mut command = Command::new("e2fsck");
+    let output = command.args(["-f", "-y"]).arg(image).output().unwrap();
+    // 1: errors were corrected.
+    matches!(output.status.code(), Some(0 | 1))
+}
+
 /// A file system mounted from a file.
 pub(crate) struct Disk {
     image: PathBuf,
