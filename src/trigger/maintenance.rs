@@ -208,22 +208,20 @@ impl Maintenance {
 
     /// Counts a trigger that is covered. The error is the name of the window that silences it; with
     /// another effect it comes back changed.
-    pub(super) fn admit(&self, trigger: Trigger) -> Result<Trigger, String> {
+    pub fn admit(&self, mut trigger: Trigger) -> Result<Trigger, String> {
         let Some(window) = self.window_over(&trigger) else {
             return Ok(trigger);
         };
         window.note(&trigger);
         match window.effect {
             Effect::Silence => Err(window.name.clone()),
-            Effect::Precursor => Ok(Self::soften(trigger, window.name.clone())),
+            Effect::Precursor => {
+                trigger.grade = Grade::Precursor;
+                let name = window.name.clone();
+                trigger.fields.insert(MAINTENANCE_FIELD.to_owned(), name);
+                Ok(trigger)
+            }
         }
-    }
-
-    /// A trigger as an early sign, because of the window of this name.
-    pub fn soften(mut trigger: Trigger, window: String) -> Trigger {
-        trigger.grade = Grade::Precursor;
-        trigger.fields.insert(MAINTENANCE_FIELD.to_owned(), window);
-        trigger
     }
 
     /// A picture of this moment.

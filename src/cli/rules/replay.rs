@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reading::Reading;
 use crate::time::Timestamp;
-use crate::trigger::maintenance::{Effect, Maintenance};
+use crate::trigger::maintenance::Maintenance;
 use crate::trigger::rules::{Absence, Line, Rules, Verdict};
 use crate::trigger::{Resolution, Trigger};
 
@@ -32,11 +32,11 @@ pub(super) enum Outcome {
 /// Lines of one source, in their order.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
-    pub(super) rules: &'a Rules,
-    pub(super) maintenance: &'a Maintenance,
-    pub(super) reading: Reading,
-    pub(super) source: &'a str,
-    /// The latest time of a line so far.
+    rules: &'a Rules,
+    maintenance: &'a Maintenance,
+    reading: Reading,
+    source: &'a str,
+    /// The latest time that a line had of its own.
     clock: Option<Timestamp>,
 }
 
@@ -56,12 +56,13 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What comes of a line that is read `now`; one without a time of its own comes then.
+    /// What comes of a line that is read `now`. One without a time of its own comes with the line
+    /// before it, as those of a stack trace do; before any time is known, now.
     pub(super) fn line(&mut self, bytes: &[u8], now: Timestamp) -> Vec<Outcome> {
         let (reading, source) = (self.reading, self.source);
         reading.offer(source, bytes, now, |line, at| {
-            let at = at.unwrap_or(now);
-            let mut outcomes = self.wait_until(at);
+            let mut outcomes = at.map(|at| self.wait_until(at)).unwrap_or_default();
+            let at = at.or(self.clock).unwrap_or(now);
             outcomes.extend(self.judge(line, at));
             outcomes
         })
@@ -86,10 +87,10 @@ impl<'a> Replay<'a> {
             self.clock = Some(at);
             return Vec::new();
         };
+        self.clock = Some(at.max(before));
         if at <= before || !self.rules.watch_for_absence() {
             return Vec::new();
         }
-        self.clock = Some(at);
         let step = LOOK.max(at.since(before) / LOOKS_MAX);
         let next = |&look: &Timestamp| Some(look.plus(step)).filter(|look| *look < at);
         let looks = std::iter::successors(next(&before), next).chain([at]);
@@ -102,16 +103,9 @@ impl<'a> Replay<'a> {
     }
 
     fn admit(&self, trigger: Trigger) -> Outcome {
-        match self.maintenance.covering(&trigger) {
-            Some((window, Effect::Silence)) => {
-                let window = window.to_owned();
-                Outcome::Silenced(Box::new(trigger), window)
-            }
-            Some((window, Effect::Precursor)) => {
-                let window = window.to_owned();
-                Outcome::Fires(Box::new(Maintenance::soften(trigger, window)))
-            }
-            None => Outcome::Fires(Box::new(trigger)),
+        match self.maintenance.admit(trigger.clone()) {
+            Ok(trigger) => Outcome::Fires(Box::new(trigger)),
+            Err(window) => Outcome::Silenced(Box::new(trigger), window),
         }
     }
 }
@@ -174,6 +168,21 @@ mod tests {
                 (6, back)
             ])
         );
+    }
+
+    #[test]
+    fn lines_without_a_time_come_with_the_one_before() {
+        let lines = [
+            "a title, and alive",
+            "2026-11-20T10:00:00Z alive",
+            "  at frame 1",
+            "2026-11-20T10:00:30Z alive",
+            "2026-11-20T10:04:00Z other",
+        ];
+        let missing = "2026-11-20T10:00:30.000000000Z beat is missing Incident";
+        let waited = "beat: it was waited for";
+        let all = [(1, waited), (2, waited), (4, waited), (5, missing)];
+        assert_eq!(outcomes(BEAT, &lines), told(all));
     }
 
     #[test]
