@@ -95,7 +95,12 @@ pub fn settle(slots: &Path, folder: &Path) -> Result<Vec<SegmentName>, IoError> 
                     continue;
                 }
             }
-            _ => move_aside(folder, &path, "the disk lost what it had taken")?,
+            found => {
+                if let Err(error) = found {
+                    tracing::error!(%error, "a segment cannot be read back");
+                }
+                move_aside(folder, &path, "the disk lost what it had taken")?;
+            }
         }
         lost.push(name);
     }
