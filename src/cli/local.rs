@@ -12,6 +12,7 @@ use crate::incident::manifest::Manifest;
 use crate::incident::verify::verify as verify_evidence;
 use crate::index::Index;
 use crate::recorder::release::is_incident_id;
+use crate::recorder::sync::make_folders;
 use crate::time::Window;
 use crate::web::{AccountError, Accounts, Role};
 
@@ -159,8 +160,7 @@ struct Store {
 impl Store {
     fn open(args: &Args) -> Result<Self, Failure> {
         let state_dir = load_config(args)?.state_dir();
-        std::fs::create_dir_all(&state_dir)
-            .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
+        make_folders(&state_dir, 0o777).map_err(Failure::failed)?;
         let accounts = Accounts::open(&state_dir).map_err(Failure::failed)?;
         Ok(Self {
             accounts,

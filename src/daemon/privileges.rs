@@ -12,6 +12,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use rustix::process::{Gid, Uid, getegid, geteuid};
 
 use crate::error::{IoContext, IoError};
+use crate::recorder::sync::make_folders;
 
 /// A user by number, from the system's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,7 @@ pub fn may_share(state: &Path) -> bool {
 /// so that it cannot rename what others keep there. Files the server kept as another user become
 /// its own.
 pub fn give_state(state: &Path, user: User) -> Result<(), IoError> {
-    fs::create_dir_all(state).at("create", state)?;
+    make_folders(state, 0o777)?;
     let metadata = fs::metadata(state).at("stat", state)?;
     let shared = metadata.permissions().mode() & 0o1000 != 0 && metadata.gid() == user.gid;
     if !shared && metadata.uid() == 0 {

@@ -17,6 +17,7 @@ use crate::incident::{Incidents, Setup};
 use crate::index::Index;
 use crate::notify;
 use crate::recorder::client::Client;
+use crate::recorder::sync::make_folders;
 use crate::trigger::logfile::LogfileConfig;
 use crate::trigger::maintenance::Maintenance;
 use crate::trigger::sources::{self, Ready};
@@ -31,8 +32,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     super::prepare(args)?;
     let sources = Sources::new(config.window.limits());
     let state_dir = config.state_dir();
-    std::fs::create_dir_all(&state_dir)
-        .map_err(|error| Failure::Failed(format!("create {}: {error}", state_dir.display())))?;
+    make_folders(&state_dir, 0o777).map_err(Failure::failed)?;
     let bound = web::bind(&config.web).map_err(Failure::usage)?;
     let ready = config
         .triggers()

@@ -1,6 +1,6 @@
 //! Files that are whole after a power cut: written, synced, renamed, and their directory synced.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,16 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 }
 
 /// Replaces `path` with `content`: after a crash it holds the old content or the new, whole.
-/// `data` and `name` say what the two syncs are for.
-pub(crate) fn replace(
-    path: &Path,
-    content: &[u8],
-    mode: u32,
-    data: Site,
-    name: Site,
-) -> Result<(), IoError> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32, site: Site) -> Result<(), IoError> {
+    put(path, content, mode, site)?;
+    sync_parent(path, site)
+}
+
+/// The same, but until somebody syncs its directory, a crash may leave the old content.
+pub(super) fn put(path: &Path, content: &[u8], mode: u32, site: Site) -> Result<(), IoError> {
     let tmp = temporary(path);
-    write_synced(&tmp, content, mode, data)?;
-    rename(&tmp, path, name)
+    write_synced(&tmp, content, mode, site)?;
+    fs::rename(&tmp, path).at("rename", &tmp)
 }
 
 /// Writes a file anew and syncs it; its name is not yet durable.
@@ -36,6 +35,12 @@ pub(super) fn write_synced(
     mode: u32,
     site: Site,
 ) -> Result<(), IoError> {
+    let file = write(path, content, mode)?;
+    sync::whole(&file, site).at("fsync", path)
+}
+
+/// Writes a file anew.
+pub(super) fn write(path: &Path, content: &[u8], mode: u32) -> Result<File, IoError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(IoError::new("remove", path, error));
@@ -50,7 +55,7 @@ pub(super) fn write_synced(
         .open(path)
         .at("create", path)?;
     file.write_all(content).at("write", path)?;
-    sync::whole(&file, site).at("fsync", path)
+    Ok(file)
 }
 
 /// Renames and makes the new name durable.

@@ -28,8 +28,9 @@ use super::reserve::Reserve;
 use super::sshsig::{KeyError, Signer25519};
 use super::table::{Desk, Table};
 use super::{accept, house, scan, tend};
-use crate::error::{IoContext, IoError};
+use crate::error::IoError;
 use crate::recorder::client::{Client, ControlError};
+use crate::recorder::sync::make_folders;
 use crate::time::Timestamp;
 use crate::trigger::Intake;
 use crate::trigger::maintenance::Maintenance;
@@ -318,7 +319,7 @@ impl Incidents {
         stop: CancellationToken,
     ) -> Result<(Self, JoinHandle<()>), OpenError> {
         let state_dir = &setup.state_dir;
-        std::fs::create_dir_all(state_dir).at("create", state_dir)?;
+        make_folders(state_dir, 0o777)?;
         let signer = Signer25519::open(state_dir)?;
         let mut table = Table::new(Ledger::new(setup.window));
         scan::scan(&setup.evidence.path, &mut table)?;

@@ -16,7 +16,6 @@ use super::manifest::{LIVE_FILE, SEGMENTS_DIR};
 use super::model::Incident;
 use super::retention::Blob;
 use crate::error::{IoContext, IoError};
-use crate::recorder::sync::Site;
 use crate::ring::catalog::{Catalog, SegmentFile};
 
 /// The mode of the files people may read.
@@ -109,13 +108,15 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes `incident.json`.
+    /// Writes `incident.json`. Not synced: what a power cut takes of it, the journal has.
     pub(super) fn save(&self, live: &Live) -> Result<(), IoError> {
         let path = self.path.join(LIVE_FILE);
         let mut json = serde_json::to_vec_pretty(live)
             .map_err(|error| IoError::new("encode", &path, error.into()))?;
         json.push(b'\n');
-        durable::replace(&path, &json, MODE, Site::LiveState, Site::LiveState)
+        let tmp = durable::temporary(&path);
+        durable::write(&tmp, &json, MODE)?;
+        fs::rename(&tmp, &path).at("rename", &tmp)
     }
 }
 

@@ -6,9 +6,9 @@
 //! when every incident named in them is settled.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
-use super::durable;
 use super::id::IncidentId;
 use crate::error::{IoContext, IoError};
 use crate::recorder::sync::{self, Site};
@@ -117,14 +116,7 @@ impl Journal {
         dir: &Path,
         mut visit: impl FnMut(Entry),
     ) -> Result<(Self, Vec<String>), IoError> {
-        if !dir.is_dir() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .at("create", dir)?;
-            durable::sync_parent(dir, Site::JournalFolder)?;
-        }
+        sync::make_folders(dir, 0o700)?;
         let lock = lock(dir)?;
         let mut damaged = Vec::new();
         let mut pages = Vec::new();

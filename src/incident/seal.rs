@@ -31,7 +31,7 @@ use crate::pcapng::decode::Block;
 use crate::pcapng::isb::Sample;
 use crate::pcapng::stream::{Blocks, Next};
 use crate::recorder::protocol::InterfaceStatus;
-use crate::recorder::sync::Site;
+use crate::recorder::sync::{self, Site};
 use crate::ring::catalog::{Catalog, SegmentFile};
 use crate::ring::{names, reader};
 use crate::time::{Timestamp, Window};
@@ -288,13 +288,8 @@ pub(super) fn prepare(
     let signature = signer.sign(&bytes);
     let key = signer.public();
     let put = |name: &str, content: &str| {
-        durable::replace(
-            &folder.path().join(name),
-            content.as_bytes(),
-            MODE,
-            Site::SealFile,
-            Site::SealName,
-        )
+        let path = folder.path().join(name);
+        durable::put(&path, content.as_bytes(), MODE, Site::SealFile)
     };
     put(SIGNATURE_FILE, &signature)?;
     put(PUBLIC_KEY_FILE, &key.line())?;
@@ -302,7 +297,9 @@ pub(super) fn prepare(
     put(SUMS_FILE, &sums(manifest, &bytes, &signature, &key))?;
     durable::write_synced(&durable::temporary(&path), &bytes, MODE, Site::ManifestData)?;
     let detail = seal_detail(&hex::encode(Sha256::digest(&bytes)));
-    folder.note(Act::new(SELF, SEALED, &detail))
+    folder.note(Act::new(SELF, SEALED, &detail))?;
+    // Before the manifest gets its name, and once for all of them.
+    sync::folder(folder.path(), Site::SealName)
 }
 
 /// The last step of the seal. Also finishes one that a crash interrupted; `false` when there is

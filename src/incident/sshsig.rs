@@ -59,7 +59,8 @@ impl std::fmt::Debug for Signer25519 {
 }
 
 impl Signer25519 {
-    /// The key of the state directory, made (readable by its owner alone) when there is none.
+    /// The key of the state directory, made (readable by its owner alone) when there is none. Its name
+    /// becomes durable with that of the journal beside it, before anything is signed.
     pub(super) fn open(state_dir: &Path) -> Result<Self, KeyError> {
         let path = state_dir.join(KEY_FILE);
         let key = match fs::read_to_string(&path) {
@@ -77,13 +78,8 @@ impl Signer25519 {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut seed = [0; 32];
                 getrandom::fill(&mut seed).map_err(|error| KeyError::Random(error.to_string()))?;
-                durable::replace(
-                    &path,
-                    format!("{}\n", hex::encode(seed)).as_bytes(),
-                    0o600,
-                    Site::KeyData,
-                    Site::KeyName,
-                )?;
+                let text = format!("{}\n", hex::encode(seed));
+                durable::put(&path, text.as_bytes(), 0o600, Site::KeyData)?;
                 Self(SigningKey::from_bytes(&seed))
             }
             Err(error) => return Err(IoError::new("read", &path, error).into()),
@@ -91,13 +87,7 @@ impl Signer25519 {
         let public = state_dir.join(PUBLIC_KEY_FILE);
         let line = key.public().line();
         if fs::read_to_string(&public).ok().as_deref() != Some(&line) {
-            durable::replace(
-                &public,
-                line.as_bytes(),
-                0o644,
-                Site::KeyData,
-                Site::KeyName,
-            )?;
+            durable::put(&public, line.as_bytes(), 0o644, Site::KeyData)?;
         }
         Ok(key)
     }

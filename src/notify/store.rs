@@ -230,13 +230,7 @@ impl Store {
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
             let bytes = bytes.map_err(|error| IoError::new("encode", &path, error.into()))?;
-            durable::replace(
-                &path,
-                &bytes,
-                0o600,
-                Site::Notifications,
-                Site::Notifications,
-            )
+            durable::replace(&path, &bytes, 0o600, Site::Notifications)
         });
         let written = match written.await {
             Ok(written) => written.map_err(|error| error.to_string()),

@@ -26,6 +26,7 @@ use crate::recorder::service::{RecorderConfig, StartError};
 use crate::recorder::shared::{Shared, StateSince};
 use crate::recorder::slots::Slots;
 use crate::recorder::store::{Store, unlink_unsealed};
+use crate::recorder::sync;
 use crate::recorder::watch;
 use crate::ring::catalog::Catalog;
 use crate::ring::names::{self, SegmentName, member_folder};
@@ -385,11 +386,7 @@ pub(super) fn spawn(
 
 /// Makes a folder of ours, readable by the server's group, which its content inherits.
 pub(super) fn make_root(path: &Path, group: Option<u32>, mode: u32) -> Result<(), IoError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .at("create", path)?;
+    sync::make_folders(path, 0o755)?;
     let metadata = fs::metadata(path).at("stat", path)?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         let error = std::io::Error::other("belongs to another user; the recorder must own it");

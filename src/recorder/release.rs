@@ -54,7 +54,9 @@ pub fn release(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError
 
 fn write_tombstone(incidents: &Path, id: &str, now: Timestamp) -> Result<(), IoError> {
     let folder = incidents.join(TOMBSTONES);
-    make_folder(&folder, 0o750)?;
+    if make_folder(&folder, 0o750)? {
+        sync::folder(incidents, Site::Tombstone)?;
+    }
     let manifest = fs::read(incidents.join(id).join("manifest.json")).ok();
     let tombstone = Tombstone {
         id,

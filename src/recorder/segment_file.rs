@@ -166,14 +166,14 @@ impl SegmentFile {
         }
     }
 
-    /// Gives back the room it did not need.
+    /// Gives back the room it did not need. Its length is durable by [`Self::sync`]; a power cut may keep
+    /// the room, for as long as the file stays.
     pub fn finish(&self) -> Result<(), IoError> {
         let len = self.written();
         if len == self.reserved {
             return Ok(());
         }
-        rustix::fs::ftruncate(&self.file, len).at("cut", &self.path)?;
-        sync::whole(&self.file, Site::SegmentEnd).at("fsync", &self.path)
+        rustix::fs::ftruncate(&self.file, len).at("cut", &self.path)
     }
 
     fn give_up_direct(&self) -> Result<(), IoError> {

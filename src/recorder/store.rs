@@ -1,7 +1,7 @@
 //! One folder of the ring as files, and the pins that keep some of them: the only place where
 //! segments are linked and unlinked. What must go is for [`crate::recorder::budget`] to say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -40,6 +40,9 @@ struct State {
     /// Files made and not visible yet, with the room they take.
     hidden: Vec<(SegmentName, u64)>,
     pins: Vec<Pin>,
+    /// Pins whose folders have their names on the medium, by our own doing: a predecessor may have been
+    /// killed between making them and that.
+    rooted: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -293,11 +296,15 @@ impl Store {
             .filter(|name| !(last && state.active == Some(*name) && name.first >= window.to))
             .collect();
         state.pins.retain(|pin| pin.id != id);
-        self.make_pin_folder(id)?;
+        let rooted = state.rooted.contains(id);
+        self.make_pin_folder(id, rooted)?;
         for name in names {
             self.link(&pin, name)?;
         }
-        if !last {
+        if last {
+            state.rooted.remove(id);
+        } else {
+            state.rooted.insert(id.to_owned());
             state.pins.push(pin);
         }
         drop(state);
@@ -306,7 +313,9 @@ impl Store {
 
     /// Ends a pin.
     pub fn unpin(&self, id: &str) {
-        lock(&self.state).pins.retain(|pin| pin.id != id);
+        let mut state = lock(&self.state);
+        state.pins.retain(|pin| pin.id != id);
+        state.rooted.remove(id);
     }
 
     /// What is linked for an incident.
@@ -329,13 +338,13 @@ impl Store {
             .join(&self.folder_name)
     }
 
-    fn make_pin_folder(&self, id: &str) -> Result<(), IoError> {
+    fn make_pin_folder(&self, id: &str, rooted: bool) -> Result<(), IoError> {
         let incident = self.incidents.join(id);
         make_incident_folder(&self.incidents, &incident)?;
         let segments = incident.join("segments");
         let folder = self.pin_folder(id);
         let made = make_folder(&segments, 0o750)? | make_folder(&folder, 0o750)?;
-        if made {
+        if made || !rooted {
             for folder in [&segments, &incident, &self.incidents] {
                 sync::folder(folder, Site::PinParents)?;
             }

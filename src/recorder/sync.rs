@@ -4,9 +4,10 @@
 //! A program built with the feature `skip-sync` (tests only) leaves out the one that the variable
 //! `WW_SKIP_SYNC` names. That is how the power-cut tests prove that they would notice.
 
-use std::fs::File;
-use std::io;
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::error::{IoContext, IoError};
@@ -16,8 +17,8 @@ use crate::error::{IoContext, IoError};
 pub enum Site {
     /// Blocks appended to a segment.
     SegmentData,
-    /// A sealed segment's final length.
-    SegmentEnd,
+    /// The names of our own folders: ring, incidents, state and what they lie in.
+    OwnFolders,
     /// Names in an interface's ring.
     RingFolder,
     /// The record of gaps.
@@ -42,8 +43,6 @@ pub enum Site {
     ChainLine,
     /// Names of those files.
     ChainFolder,
-    /// The state of an incident that is not sealed yet: a copy of what the journal holds.
-    LiveState,
     /// Signature, keys and checksums of a sealed incident.
     SealFile,
     /// Names of those files.
@@ -58,8 +57,6 @@ pub enum Site {
     ManifestName,
     /// The signing key.
     KeyData,
-    /// Names of the signing key's files.
-    KeyName,
     /// What waits to be told, and what was.
     Notifications,
 }
@@ -86,6 +83,31 @@ pub fn folder(path: &Path, site: Site) -> Result<(), IoError> {
     whole(&file, site).at("fsync", path)
 }
 
+/// Makes a folder, with `mode`, and those above it that are missing, and their names durable. The name
+/// of one that is there already is made durable as well: who made it may have been killed before.
+pub fn make_folders(path: &Path, mode: u32) -> Result<(), IoError> {
+    let above = match path.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        None => return Ok(()),
+    };
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => folder(above, Site::OwnFolders),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_folders(above, 0o755)?;
+            make_folders(path, mode)
+        }
+        Err(_) if path.is_dir() => {
+            // What lies above may be nobody's business of ours, and then it is not our making.
+            if let Err(error) = folder(above, Site::OwnFolders) {
+                tracing::debug!(%error, "its names are not made durable");
+            }
+            Ok(())
+        }
+        Err(error) => Err(IoError::new("create", path, error)),
+    }
+}
+
 #[cfg(not(feature = "skip-sync"))]
 const fn is_left_out(_site: Site) -> bool {
     false
@@ -96,4 +118,25 @@ fn is_left_out(site: Site) -> bool {
     static NAMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let named = NAMED.get_or_init(|| std::env::var("WW_SKIP_SYNC").unwrap_or_default());
     *named == format!("{site:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_with_those_above_them_and_what_is_no_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        for _ in 0..2 {
+            make_folders(&deep, 0o700).unwrap();
+            assert!(deep.is_dir());
+        }
+        std::fs::write(deep.join("file"), "").unwrap();
+        for refused in ["file", "file/below"] {
+            let error = make_folders(&deep.join(refused), 0o700).unwrap_err();
+            assert!(error.to_string().contains("file"), "{error}");
+        }
+        make_folders(Path::new("/"), 0o700).unwrap();
+    }
 }
