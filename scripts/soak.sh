@@ -14,7 +14,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-known=(crash links clock goals power device account fanout thrift)
+known=(crash links clock goals power posix device account fanout thrift)
 folder=${SOAK_DIR:-target/soak/$(date -u +%Y%m%dT%H%M%SZ)}
 export WW_LONG=1 WW_SEED=${WW_SEED:-$(date +%s%N)}
 

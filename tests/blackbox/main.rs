@@ -30,6 +30,7 @@ mod links;
 mod live;
 mod maintenance;
 mod notify;
+mod posix;
 mod power;
 mod probes;
 mod readable;

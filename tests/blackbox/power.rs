@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use wirewitness::time::Timestamp;
@@ -14,7 +14,7 @@ use crate::support::disk::{
 use crate::support::ledger::{Ledger, Promises, complaints_offline, complaints_online};
 use crate::support::pcapng;
 use crate::support::{
-    Dice, Mirror, Process, Recorder, Sender, Server, Setup, Site, binary, median_and_p99,
+    Dice, Mirror, Process, Recorder, Sender, Server, Setup, Site, Traffic, binary, median_and_p99,
     number_of, pcapng_files, privileged, record, rounds, wait_for,
 };
 
@@ -65,46 +65,9 @@ fn setup(memory: &str) -> Setup<'_> {
 }
 
 /// How often, unless `WW_ROUNDS` says otherwise.
-fn times(short: u64, soak: u64) -> u64 {
+pub(crate) fn times(short: u64, soak: u64) -> u64 {
     let named = std::env::var("WW_ROUNDS").ok();
     named.map_or_else(|| rounds(short, soak), |text| text.parse().unwrap())
-}
-
-/// Packets that go on until told otherwise.
-struct Traffic {
-    per_second: AtomicU64,
-    next: AtomicU64,
-    over: AtomicBool,
-}
-
-impl Traffic {
-    fn start(mut sender: Sender) -> (Arc<Self>, std::thread::JoinHandle<()>) {
-        let traffic = Arc::new(Self {
-            per_second: AtomicU64::new(0),
-            next: AtomicU64::new(0),
-            over: AtomicBool::new(false),
-        });
-        let shared = Arc::clone(&traffic);
-        let thread = std::thread::spawn(move || {
-            while !shared.over.load(Ordering::Relaxed) {
-                let rate = shared.per_second.load(Ordering::Relaxed);
-                if rate == 0 {
-                    std::thread::sleep(Duration::from_millis(1));
-                    continue;
-                }
-                sender.send_while(rate, |next| {
-                    shared.next.store(next, Ordering::Relaxed);
-                    shared.per_second.load(Ordering::Relaxed) == rate
-                        && !shared.over.load(Ordering::Relaxed)
-                });
-            }
-        });
-        (traffic, thread)
-    }
-
-    fn set(&self, per_second: u64) {
-        self.per_second.store(per_second, Ordering::Relaxed);
-    }
 }
 
 /// A life of the program between two cuts.
@@ -161,7 +124,7 @@ fn power_cuts(kind: Kind) {
         }
         cutter.end()
     });
-    traffic.over.store(true, Ordering::Relaxed);
+    traffic.end();
     thread.join().unwrap();
     let Figures {
         mut tails,
@@ -235,7 +198,7 @@ impl<'a> Cutter<'a> {
             return;
         }
         let (recorder, server) = self.born();
-        let first = self.traffic.next.load(Ordering::Relaxed);
+        let first = self.traffic.next();
         let over = AtomicBool::new(false);
         let (ledger, socket) = (&self.ledger, self.site.socket());
         let lanes: &[&str] = if matches!(life, Life::Busy(_)) {
@@ -322,7 +285,7 @@ impl<'a> Cutter<'a> {
         let mut numbers = Vec::new();
         let mut newest = None;
         for segment in pcapng_files(&self.site.ring("mon0")).iter().rev() {
-            let packets = whole_packets(segment);
+            let packets = pcapng::whole_packets(segment);
             let old = packets.first().is_none_or(|packet| packet.1 < first);
             if self.tail.is_none()
                 && let Some(last) = packets.last()
@@ -400,31 +363,6 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// Time and number of the packets in the whole blocks at the front of a file.
-fn whole_packets(path: &Path) -> Vec<(u64, u64)> {
-    let bytes = std::fs::read(path).unwrap();
-    let word = |at: usize| {
-        let word = bytes.get(at..at + 4)?;
-        Some(u32::from_le_bytes(word.try_into().unwrap()))
-    };
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(length) = word(at + 4).map(|length| length as usize)
-        && length >= 12
-        && word(at + length - 4) == word(at + 4)
-    {
-        if word(at) == Some(6) {
-            let ns = u64::from(word(at + 12).unwrap()) << 32 | u64::from(word(at + 16).unwrap());
-            let captured = word(at + 20).unwrap() as usize;
-            if let Some(number) = number_of(&bytes[at + 28..at + 28 + captured]) {
-                found.push((ns, number));
-            }
-        }
-        at += length;
-    }
-    found
-}
-
 // -- the same below the file system ------------------------------------------------------------
 
 /// Records while every write and flush is logged; then makes the disks that a power cut could have
@@ -464,7 +402,7 @@ fn reordered_and_torn(kind: Kind) {
         }
         (sealed, mended)
     });
-    traffic.over.store(true, Ordering::Relaxed);
+    traffic.end();
     thread.join().unwrap();
     let injected = format!(
         "{}: all writes before the last flush, any part of the later ones, some torn at {} bytes",
@@ -607,14 +545,27 @@ fn check_state(
     };
     let mut complaints = complaints_offline(site, promises);
     if complaints.is_empty() {
-        let _recorder = Recorder::start(site, &mirror.monitor);
-        for segment in pcapng_files(&site.ring("mon0")) {
-            pcapng::read(&segment, |_| {});
-        }
-        let _server = Server::start(site, &mirror.monitor);
-        complaints.extend(complaints_online(site, promises));
+        complaints = check_programs(site, mirror, promises, Vec::new);
     }
     site.forget_memory();
     disk.unmount();
+    complaints
+}
+
+/// Complains unless the programs find on the disk what was promised, and go on from there; `more` looks
+/// at them meanwhile.
+pub(crate) fn check_programs(
+    site: &Site,
+    mirror: &Mirror,
+    promises: &mut Promises,
+    more: impl FnOnce() -> Vec<String>,
+) -> Vec<String> {
+    let _recorder = Recorder::start(site, &mirror.monitor);
+    for segment in pcapng_files(&site.ring("mon0")) {
+        pcapng::read(&segment, |_| {});
+    }
+    let _server = Server::start(site, &mirror.monitor);
+    let mut complaints = complaints_online(site, promises);
+    complaints.extend(more());
     complaints
 }

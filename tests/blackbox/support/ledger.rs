@@ -129,6 +129,20 @@ impl Ledger {
 
 /// Asks the server; `None` when it gave no whole answer.
 pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    let (status, body) = exchange(socket, method, path, body)?;
+    if body.is_empty() {
+        return Some((status, Value::Null));
+    }
+    Some((status, serde_json::from_slice(&body).ok()?))
+}
+
+/// The same, of anything.
+pub(crate) fn exchange(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Option<(u16, Vec<u8>)> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -139,21 +153,20 @@ pub(crate) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Option
         body.len()
     );
     stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    if body.is_empty() {
-        return Some((status, Value::Null));
-    }
-    Some((status, serde_json::from_str(body).ok()?))
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let body = answer.split_off(end + 4);
+    let head = String::from_utf8(answer).ok()?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body))
 }
 
 /// Complains unless every promise is kept by the folders of `site`, with no program running.
 pub(crate) fn complaints_offline(site: &Site, promises: &Promises) -> Vec<String> {
     let mut complaints = Vec::new();
     let folder = site.incidents();
-    if promises.to_be_found().next().is_some() {
+    let certified = certified(&folder);
+    if promises.to_be_found().next().is_some() || !certified.is_empty() {
         let output = site.client(&["--json", "verify", folder.to_str().unwrap()]);
         let report: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| json!({"incidents": [], "said": format!("{output:?}")}));
@@ -165,6 +178,14 @@ pub(crate) fn complaints_offline(site: &Site, promises: &Promises) -> Vec<String
                     complaints.push(format!("{id} was sealed and does not verify: {one}"));
                 }
                 Some(_) => {}
+            }
+        }
+        // Nobody may have heard of the seal, but it is there.
+        for id in certified.difference(&promises.releasing) {
+            let all = report["incidents"].as_array().unwrap();
+            let one = all.iter().find(|one| one["incident"] == id.as_str());
+            if one.is_none_or(|one| one["problems"] != json!([])) && !promises.sealed.contains(id) {
+                complaints.push(format!("{id} has a manifest and does not verify: {one:?}"));
             }
         }
     }
@@ -179,6 +200,15 @@ pub(crate) fn complaints_offline(site: &Site, promises: &Promises) -> Vec<String
         }
     }
     complaints
+}
+
+/// Incidents that have a manifest: to whoever finds the folder, they are sealed.
+fn certified(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().join("manifest.json").exists())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
 }
 
 /// Complains unless the running server knows what it accepted, and has sealed what it had sealed.

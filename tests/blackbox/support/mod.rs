@@ -8,6 +8,8 @@ pub(crate) mod ledger;
 pub(crate) mod pcapng;
 mod process;
 mod soak;
+pub(crate) mod states;
+pub(crate) mod strict;
 mod tools;
 mod trace;
 mod traffic;
@@ -24,7 +26,8 @@ pub(crate) use soak::{Dice, median_and_p99, record, rounds};
 pub(crate) use tools::{Http, run, run_quietly};
 pub(crate) use trace::{thread_named, watch};
 pub(crate) use traffic::{
-    Sender, Tally, number_of, numbered_frame, segments as pcapng_files, send_tagged, write_savefile,
+    Sender, Tally, Traffic, number_of, numbered_frame, segments as pcapng_files, send_tagged,
+    write_savefile,
 };
 
 /// How long anything may take to become ready or to finish.

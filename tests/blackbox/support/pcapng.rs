@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use super::number_of;
+
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const STATISTICS: u32 = 5;
@@ -159,4 +161,29 @@ fn u64_at(bytes: &[u8]) -> u64 {
 #[should_panic(expected = "claims a length of 13")]
 fn a_crooked_block_is_noticed() {
     parse(&[6, 0, 0, 0, 13, 0, 0, 0, 0, 0, 0, 0, 0], "sample", |_| {});
+}
+
+/// Time and number of the packets in the whole blocks at the front of a file.
+pub(crate) fn whole_packets(path: &Path) -> Vec<(u64, u64)> {
+    let bytes = std::fs::read(path).unwrap();
+    let word = |at: usize| {
+        let word = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes(word.try_into().unwrap()))
+    };
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(length) = word(at + 4).map(|length| length as usize)
+        && length >= 12
+        && word(at + length - 4) == word(at + 4)
+    {
+        if word(at) == Some(6) {
+            let ns = u64::from(word(at + 12).unwrap()) << 32 | u64::from(word(at + 16).unwrap());
+            let captured = word(at + 20).unwrap() as usize;
+            if let Some(number) = number_of(&bytes[at + 28..at + 28 + captured]) {
+                found.push((ns, number));
+            }
+        }
+        at += length;
+    }
+    found
 }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
@@ -397,4 +399,53 @@ fn a_lost_and_a_doubled_packet_are_noticed() {
     assert_eq!(tally.doubled(), [1]);
     assert_eq!(tally.rows(), [(0, 2), (1, 1)]);
     assert_eq!(spans(&[2, 3, 7]), "2-3, 7-7");
+}
+
+/// Packets that go on until told otherwise.
+pub(crate) struct Traffic {
+    per_second: AtomicU64,
+    next: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Traffic {
+    /// Sends nothing yet.
+    pub(crate) fn start(mut sender: Sender) -> (Arc<Self>, std::thread::JoinHandle<()>) {
+        let traffic = Arc::new(Self {
+            per_second: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&traffic);
+        let thread = std::thread::spawn(move || {
+            while !shared.over.load(Ordering::Relaxed) {
+                let rate = shared.per_second.load(Ordering::Relaxed);
+                if rate == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                sender.send_while(rate, |next| {
+                    shared.next.store(next, Ordering::Relaxed);
+                    shared.per_second.load(Ordering::Relaxed) == rate
+                        && !shared.over.load(Ordering::Relaxed)
+                });
+            }
+        });
+        (traffic, thread)
+    }
+
+    /// From now on so many packets in a second.
+    pub(crate) fn set(&self, per_second: u64) {
+        self.per_second.store(per_second, Ordering::Relaxed);
+    }
+
+    /// The next number to be sent.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Sends no more.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
 }
