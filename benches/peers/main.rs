@@ -93,7 +93,10 @@ struct Args {
 enum Role {
     /// The floor
     #[command(hide = true)]
-    Bare { interface: String, file: PathBuf },
+    Bare {
+        interface: String,
+        file: Option<PathBuf>,
+    },
     /// The large write
     #[command(hide = true)]
     Write { file: PathBuf },
@@ -102,7 +105,7 @@ enum Role {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.role {
-        Some(Role::Bare { interface, file }) => bare::run(interface, file),
+        Some(Role::Bare { interface, file }) => bare::run(interface, file.as_deref()),
         Some(Role::Write { file }) => disturb::write(file),
         None => Bench::new(args).and_then(Bench::run),
     };

@@ -60,13 +60,14 @@ impl Scenario {
     /// Whether it makes sense for a recorder.
     pub(crate) fn suits(self, recorder: Recorder) -> bool {
         match self {
-            Self::Flat => recorder != Recorder::Bare,
+            Self::Flat => !recorder.is_bare(),
             Self::Cost => !recorder.is_ring(),
             Self::Writer | Self::Export | Self::Search => {
                 !recorder.is_ring()
+                    && !recorder.is_bare()
                     && !matches!(
                         recorder,
-                        Recorder::Bare | Recorder::WirewitnessTwo | Recorder::WirewitnessLarge
+                        Recorder::WirewitnessTwo | Recorder::WirewitnessLarge
                     )
             }
         }

@@ -175,7 +175,7 @@ impl Results {
              large write is 6 GB through the page cache and fdatasync, over and over; the reading is \
              `wirewitness export` of everything through a running server, or `tcpdump -r` of the file, over and \
              over. {BUSY_RATE} packets of 1514 bytes a second are {gbit:.1} Gbit/s. The floor, bare libpcap, writes \
-             nothing to disk.\n"
+             nothing to disk, and what reads only does not even copy.\n"
         )
     }
 

@@ -44,11 +44,14 @@ pub(crate) enum Recorder {
     NetsniffRing,
     /// The floor: libpcap and a copy, no disk
     Bare,
+    /// Below the floor: libpcap and a look at every line of the cache, no copy
+    BareRead,
 }
 
 impl Recorder {
     /// All, in the order of tables.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
+        Self::BareRead,
         Self::Bare,
         Self::Wirewitness,
         Self::WirewitnessTwo,
@@ -74,6 +77,7 @@ impl Recorder {
             Self::TcpdumpRing => "tcpdump, ring",
             Self::NetsniffRing => "netsniff-ng, ring",
             Self::Bare => "bare libpcap",
+            Self::BareRead => "bare libpcap, reads only",
         }
     }
 
@@ -86,7 +90,7 @@ impl Recorder {
             Self::Dumpcap | Self::DumpcapRing => "#3f83c4",
             Self::Tcpdump | Self::TcpdumpRing => "#4f9e6a",
             Self::Netsniff | Self::NetsniffRing => "#9a6fc0",
-            Self::Bare => "#8b929c",
+            Self::Bare | Self::BareRead => "#8b929c",
         }
     }
 
@@ -96,6 +100,11 @@ impl Recorder {
             self,
             Self::Wirewitness | Self::WirewitnessTwo | Self::WirewitnessLarge
         )
+    }
+
+    /// Whether it keeps nothing.
+    pub(crate) fn is_bare(self) -> bool {
+        matches!(self, Self::Bare | Self::BareRead)
     }
 
     /// `[ring] segment` of ours.
@@ -137,6 +146,7 @@ impl Recorder {
             Self::TcpdumpRing => "tcpdump -n -i mon0 -B 262144 -Z root -C 64 -W 1000 -w FILE",
             Self::NetsniffRing => "netsniff-ng -i mon0 -o FOLDER --interval 1s -S 256MiB -s -A",
             Self::Bare => "pcap_dispatch and a copy into 1 GiB of mapped memory in /dev/shm",
+            Self::BareRead => "pcap_dispatch and a byte of every 64 read",
         }
     }
 
@@ -147,10 +157,12 @@ impl Recorder {
                 command.arg("--config").arg(at.config()).arg("record");
                 return Ok(command);
             }
-            Self::Bare => {
+            Self::Bare | Self::BareRead => {
                 let mut command = lab.recorder(std::env::current_exe()?);
                 command.args(["bare", MONITOR]);
-                command.arg(at.memory.path().join("ring"));
+                if self == Self::Bare {
+                    command.arg(at.memory.path().join("ring"));
+                }
                 return Ok(command);
             }
             Self::Dumpcap | Self::DumpcapRing => "dumpcap",
@@ -175,7 +187,7 @@ impl Recorder {
             Self::Dumpcap | Self::DumpcapRing => "File: ",
             Self::Tcpdump | Self::TcpdumpRing => "listening on ",
             Self::Netsniff | Self::NetsniffRing => "Running!",
-            Self::Bare => "ready",
+            Self::Bare | Self::BareRead => "ready",
         }
     }
 }
@@ -356,7 +368,7 @@ impl Running {
 
     /// Stops it in order. The floor says then what it counted.
     pub(crate) fn stop(&mut self) -> Fallible<Option<OwnCount>> {
-        if self.recorder != Recorder::Bare {
+        if !self.recorder.is_bare() {
             self.process.stop(Some(Signal::INT))?;
             return Ok(None);
         }
