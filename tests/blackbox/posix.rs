@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// `ring.sync`: long enough that a killed recorder leaves its slots more than its files.
-const SYNC: &str = "1s";
+const SYNC: &str = "500ms";
 /// docs/RELIABILITY.md promises the ring's tail and its accounting up to this before a cut.
 const WORST: Duration = Duration::from_secs(2);
 /// Packets in a second.
@@ -109,7 +109,7 @@ fn three_lives(site: &Site, mirror: &Mirror, traffic: &Traffic, strict: &Strict)
             let mut told = false;
             while !over.load(Ordering::Relaxed) {
                 mark(&format!("sent {}", traffic.next()));
-                // What names an incident is not the first of its kind, and that one is synced.
+                // The file that names an incident is not the first of its name: that one is synced by now.
                 let news = waiting(site);
                 if !told && ledger.promises().sealed.iter().any(|id| news.contains(id)) {
                     mark("telling of incidents");
@@ -296,7 +296,7 @@ impl Places {
                 Change::Mark(text) => text.into(),
                 _ => continue,
             };
-            // Without the numbers in it; of an incident's id nothing but numbers matters.
+            // Names without their numbers, and without an incident's id.
             let kind: String = match text.split_once('Z') {
                 Some((_, id)) if text.starts_with('2') => id.split_once('.').unwrap_or_default().1,
                 _ => text.split(' ').next().unwrap_or_default(),
