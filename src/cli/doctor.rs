@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::args::Args;
-use crate::cli::{Failure, load_config, show};
+use crate::cli::{Failure, filesystem, load_config, show};
 use crate::config::{Config, interfaces};
 use crate::daemon::clock;
 use crate::recorder::client::Client;
@@ -34,6 +34,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             .map(|name| check_interface(name, &config)),
     );
     findings.push(finding("ring", check_disk(&config)));
+    let (ring, evidence) = (nearest(&config.ring.path), nearest(&config.evidence.path));
+    findings.push(finding("file system", filesystem::check(ring, evidence)));
     findings.push(finding("memory", check_memory(&config)));
     if config.capture.threads > 1 {
         findings.push(finding("threads", check_threads(&config)));

@@ -6,6 +6,7 @@ pub mod args;
 pub mod client;
 pub mod doctor;
 pub mod drill;
+mod filesystem;
 pub mod local;
 pub mod remote;
 pub mod rules;

@@ -1,5 +1,6 @@
 //! The command line: exit codes, what is printed alone, and the shapes of `--json`.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -34,6 +35,52 @@ fn without_a_server_a_client_command_fails_and_says_where_it_looked() {
     assert!(output.stdout.is_empty());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("run/api.sock"), "{said}");
+}
+
+#[test]
+fn doctor_looks_at_everything_and_says_what_is_wrong() {
+    let Some(mirror) = Mirror::new("doctor") else {
+        return;
+    };
+    let site = Site::new(&Setup::default());
+    let look = || {
+        let mut command = mirror.monitor.command(binary());
+        command.args(site.arguments(&["--json", "doctor"]));
+        let output = command.output().unwrap();
+        let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let texts = findings.into_iter().map(|one| {
+            let text = one["text"].as_str().unwrap().to_owned();
+            let check = one["check"].as_str().unwrap().to_owned();
+            (check, (one["ok"] == true, text))
+        });
+        (output.status.code(), texts.collect::<BTreeMap<_, _>>())
+    };
+    let (code, idle) = look();
+    assert_eq!(code, Some(1), "{idle:?}");
+    for (check, ok) in [
+        ("interface", true),
+        ("ring", true),
+        ("recorder", false),
+        ("web", false),
+    ] {
+        assert_eq!(idle[check].0, ok, "{check}: {:?}", idle[check]);
+    }
+    assert!(idle["web"].1.contains("is `wirewitness serve` running?"));
+
+    let _recorder = Recorder::start(&site, &mirror.monitor);
+    let _server = Server::start(&site, &mirror.monitor);
+    let (_, running) = look();
+    assert!(running["recorder"].0 && running["web"].0, "{running:?}");
+
+    // Evidence on another file system cannot be linked to.
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let own = site.incidents().display().to_string();
+    let text = text.replace(&own, &elsewhere.path().display().to_string());
+    std::fs::write(site.config(), text).unwrap();
+    let (_, apart) = look();
+    let (ok, said) = &apart["file system"];
+    assert!(!ok && said.contains("two file systems"), "{said}");
 }
 
 #[test]
