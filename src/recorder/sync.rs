@@ -91,14 +91,19 @@ pub fn make_folders(path: &Path, mode: u32) -> Result<(), IoError> {
         Some(above) => above,
         None => return Ok(()),
     };
-    match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => folder(above, Site::OwnFolders),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    let make = || DirBuilder::new().mode(mode).create(path);
+    let outcome = match make() {
+        // Once: where nothing can be made, as in /proc, it is not found afterwards either.
+        Err(error) if error.kind() == ErrorKind::NotFound && above != path => {
             make_folders(above, 0o755)?;
-            make_folders(path, mode)
+            make()
         }
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(()) => folder(above, Site::OwnFolders),
         Err(_) if path.is_dir() => {
-            // What lies above may be nobody's business of ours, and then it is not our making.
+            // The folder above may be another's, and closed to us; then its name is not of our making.
             if let Err(error) = folder(above, Site::OwnFolders) {
                 tracing::debug!(%error, "its names are not made durable");
             }
@@ -137,6 +142,14 @@ mod tests {
             let error = make_folders(&deep.join(refused), 0o700).unwrap_err();
             assert!(error.to_string().contains("file"), "{error}");
         }
-        make_folders(Path::new("/"), 0o700).unwrap();
+        for there in ["/", "."] {
+            make_folders(Path::new(there), 0o700).unwrap();
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_made_is_said() {
+        let error = make_folders(Path::new("/proc/nowhere/ring"), 0o700).unwrap_err();
+        assert!(error.to_string().contains("/proc/nowhere"), "{error}");
     }
 }
